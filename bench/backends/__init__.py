@@ -1,0 +1,94 @@
+"""Who runs the model. One protocol; `native` is our own engine."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a session really runs, for the result rows."""
+
+    model: str
+    decoding: str
+    emulated: bool
+    weights: str
+    weights_sha256: str | None
+    vocab_size: int
+    canvas_length: int | None
+    device: str
+    eos_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A forward of the whole batch has been issued, and on a CPU finished."""
+
+    phase: str
+    canvas_index: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowBlock:
+    """One row's share of a delivery, in host memory."""
+
+    tokens: list[int]
+    slots: list[int]
+    after_eos: int
+    over_limit: int
+    row_ended: int
+    steps: int
+    stop_reason: str | None
+    finish_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A canvas's decisions over the batch's steps: [T, B] sums and [T, B, L] positions."""
+
+    accepted_slots: np.ndarray
+    mean_entropy_nat: np.ndarray
+    candidate: np.ndarray | None
+    accepted: np.ndarray | None
+    argmax: np.ndarray | None
+    entropy_nat: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A block's text is in hand: a canvas, or one autoregressive token, for every row."""
+
+    canvas_index: int
+    rows: list[RowBlock]
+    trace: Trace | None
+
+
+class Session(Protocol):
+    """A loaded model that answers batches of prompts."""
+
+    @property
+    def identity(self) -> Identity: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of delivered tokens, without special tokens."""
+        ...
+
+    def vocabulary(self, token: int) -> str:
+        """One token's text, special tokens included."""
+        ...
+
+    def answer(
+        self,
+        prompts: Sequence[Sequence[int]],
+        row_keys: Sequence[int],
+        *,
+        first_canvas: Sequence[Sequence[int]] | None = None,
+        max_new_tokens: int | None = None,
+    ) -> Iterator[Forward | Delivery]:
+        """Generates for a batch. `row_keys` key each row's noise; `first_canvas` replaces its start."""
+        ...

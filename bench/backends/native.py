@@ -1,0 +1,130 @@
+"""Our own engine behind the backend protocol: torch tensors stop here."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+import model as engine
+from bench.backends import Delivery, Forward, Identity, RowBlock, Trace
+from model.loading import LoadedModel
+from model.sampling import (
+    BlockDelivered,
+    CanvasTrace,
+    NoiseSource,
+    RowDelivery,
+    SeededNoise,
+    StartingFrom,
+    StepDone,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NativeSession:
+    """A loaded model with everything a request needs but its prompt."""
+
+    loaded: LoadedModel
+    sampling: engine.DiffusionSampling | engine.GreedySampling
+    max_new_tokens: int
+    eos_policy: engine.EosPolicy
+    trace: engine.TraceLevel
+    seed: int
+
+    @property
+    def identity(self) -> Identity:
+        loaded = self.loaded
+        return Identity(
+            model=loaded.config.name,
+            decoding=loaded.config.decoding.value,
+            emulated=loaded.applied.emulated,
+            weights=loaded.weights.kind
+            if loaded.weights.kind != "checkpoint"
+            else str(loaded.weights.folder and loaded.weights.folder.name),
+            weights_sha256=loaded.weights.sha256,
+            vocab_size=loaded.config.vocab_size,
+            canvas_length=loaded.config.canvas_length,
+            device=str(loaded.model.device),
+            eos_token_ids=loaded.config.eos_token_ids,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        assert self.loaded.tokenizer is not None
+        return [self.loaded.config.bos_token_id, *self.loaded.tokenizer.encode(text).ids]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        assert self.loaded.tokenizer is not None
+        return str(self.loaded.tokenizer.decode(list(tokens)))
+
+    def vocabulary(self, token: int) -> str:
+        assert self.loaded.tokenizer is not None
+        return str(self.loaded.tokenizer.id_to_token(token))
+
+    def answer(
+        self,
+        prompts: Sequence[Sequence[int]],
+        row_keys: Sequence[int],
+        *,
+        first_canvas: Sequence[Sequence[int]] | None = None,
+        max_new_tokens: int | None = None,
+    ) -> Iterator[Forward | Delivery]:
+        events = engine.generate(
+            self.loaded.model,
+            prompts,
+            self.sampling,
+            max_new_tokens=max_new_tokens or self.max_new_tokens,
+            eos_policy=self.eos_policy,
+            trace=self.trace,
+            noise=self._noise(row_keys, first_canvas),
+        )
+        for event in events:
+            if isinstance(event, StepDone):
+                yield Forward(event.phase.value, event.block, event.step)
+            else:
+                yield _delivery(event)
+
+    def _noise(
+        self, row_keys: Sequence[int], first_canvas: Sequence[Sequence[int]] | None
+    ) -> NoiseSource | None:
+        config = self.loaded.config
+        if config.canvas_length is None:
+            return None
+        noise = SeededNoise(self.seed, row_keys, config.canvas_length, config.vocab_size)
+        if first_canvas is None:
+            return noise
+        return StartingFrom(noise, torch.tensor([list(row) for row in first_canvas]))
+
+
+def _delivery(event: BlockDelivered) -> Delivery:
+    return Delivery(
+        event.block,
+        [_row(row) for row in event.rows],
+        None if event.trace is None else _trace(event.trace),
+    )
+
+
+def _row(row: RowDelivery) -> RowBlock:
+    return RowBlock(
+        tokens=row.tokens,
+        slots=row.block_tokens,
+        after_eos=row.after_eos,
+        over_limit=row.over_limit,
+        row_ended=row.row_ended,
+        steps=row.steps,
+        stop_reason=row.stop_reason and row.stop_reason.value,
+        finish_reason=row.finish_reason and row.finish_reason.value,
+    )
+
+
+def _trace(trace: CanvasTrace) -> Trace:
+    positions = (trace.candidate, trace.accepted, trace.argmax, trace.entropy)
+    candidate, accepted, argmax, entropy = (
+        None if tensor is None else tensor.numpy() for tensor in positions
+    )
+    return Trace(
+        accepted_slots=trace.accepted_count.numpy(),
+        mean_entropy_nat=trace.mean_entropy.numpy(),
+        candidate=candidate,
+        accepted=accepted,
+        argmax=argmax,
+        entropy_nat=entropy,
+    )

@@ -1,0 +1,144 @@
+"""The command line. Verbs import what they need when they run, so `--help` and `report` stay quick.
+
+Exit codes: 0 done, 2 bad input, 130 interrupted. Bad input is one line on standard error.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="canvasbench",
+    help="Measures block-diffusion language models: speed, denoising steps, self-correction.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_RUN_HELP = """Measures a sweep and writes a run folder with tables, plots and report.html.
+
+\b
+Without arguments: {diffusion, autoregressive} x {bf16, fp8} over the tiny tasks.
+  canvasbench run                                  the default sweep
+  canvasbench run precision=fp8                    one axis narrowed
+  canvasbench run precision=fp32,bf16,fp8          one axis widened
+  canvasbench run sampler.max_denoising_steps=8,48 another axis
+  canvasbench run workload=tiny_hard               longer tasks and Sudoku
+  canvasbench run experiment=step_cap              a prepared sweep
+  canvasbench run -m model=tiny-diffusion          no default sweep, only what is given
+
+\b
+Keys (all of them, with values: canvasbench run --cfg job)
+  model         tiny-diffusion | tiny-autoregressive | a checkpoint folder
+  weights       a checkpoint folder for a preset, or dummy
+  precision     fp32 | bf16 | fp8
+  kernels       torch | reference
+  workload      tiny | tiny_hard; workload.num_prompts, workload.max_new_tokens,
+                workload.eos_policy=stop|ignore
+  sampler       sampler.max_denoising_steps, sampler.entropy_bound,
+                sampler.confidence_threshold, sampler.early_stop
+  measure       screening; measure.num_repeats
+  experiment    default | precision_ladder | step_cap
+  trace         counts | positions | full
+  batch_size, seed, threads, device, run_dir
+
+Hydra's own flags work: --cfg job, --info, --hydra-help, --shell-completion.
+"""
+
+_HYDRA_FLAGS = {
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--hydra-help",
+    "--shell-completion",
+    "-sc",
+    "--resolve",
+    "--package",
+    "-p",
+}
+
+
+@app.command(
+    help=_RUN_HELP,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def run(
+    context: typer.Context,
+    multirun: Annotated[
+        bool, typer.Option("--multirun", "-m", help="Sweep only what the command line sweeps.")
+    ] = False,
+) -> None:
+    arguments = context.args
+    if any(argument.split("=", 1)[0] in _HYDRA_FLAGS for argument in arguments):
+        _hydra(arguments)
+        return
+    options = [argument for argument in arguments if argument.startswith("-")]
+    if options:
+        valid = ", ".join(sorted(("-m", "--multirun", *_HYDRA_FLAGS)))
+        raise ValueError(f"option {options[0]!r} is unknown; valid: {valid}; overrides are key=value")
+    from bench.sweep import run_sweep
+
+    report = run_sweep(arguments, default_sweep=not multirun)
+    print(f"report: {report}")
+
+
+@app.command()
+def report(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+) -> None:
+    """Rebuilds plots and report.html of a run from its tables alone."""
+    from bench.report import print_summary, render
+    from bench.store import open_run
+
+    opened = open_run(run_folder)
+    path = render(opened)
+    print_summary(opened)
+    print(f"report: {path}")
+
+
+@app.command()
+def doctor() -> None:
+    """Says what this machine can run."""
+    from bench.doctor import describe
+
+    print("\n".join(describe()))
+
+
+def _hydra(arguments: list[str]) -> None:
+    """Hands informational flags to Hydra itself."""
+    import hydra
+
+    from bench.schema import register
+
+    register()
+    sys.argv = ["canvasbench run", *arguments]
+
+    @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="config")
+    def show(config: object) -> None:
+        raise ValueError("this combination of Hydra flags runs nothing; drop the flag to run")
+
+    show()
+
+
+def main() -> None:
+    """The console script."""
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
+    # Typer exports BadParameter and Abort but not their common base for every usage error.
+    usage_error = typer.BadParameter.__mro__[1]
+    try:
+        app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if isinstance(error, usage_error):
+            print(f"error: {error}; `canvasbench --help` shows what is valid", file=sys.stderr)
+        elif isinstance(error, ValueError):
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            raise
+        sys.exit(2)

@@ -1,0 +1,192 @@
+"""From command-line overrides to the points of a sweep, through Hydra's compose API.
+
+One command line is one run: `a=1,2` sweeps an axis, and the axes named in `sweep` (the experiment's)
+are swept too unless the command line sets them. Every point comes out as a typed `RunConfig`.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from enum import Enum
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from bench.schema import RunConfig, register
+
+DecodingOf = Callable[[str], str]
+
+# What a run is called and where it lies does not change what is measured.
+_NOT_HASHED = ("run_dir", "sweep")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One configuration of a sweep, with its place in it.
+
+    Attributes:
+        point_id: decoding, precision and whatever else the sweep varies; unique in the run.
+        config_hash: of everything that can change a measurement.
+    """
+
+    point_id: str
+    config_hash: str
+    config: RunConfig
+    resolved: dict[str, Any]
+
+
+def compose_points(
+    overrides: Sequence[str], decoding_of: DecodingOf, *, default_sweep: bool = True
+) -> list[Point]:
+    """Every point of the run that `overrides` ask for, in sweep order, without repeats.
+
+    Args:
+        default_sweep: whether the axes of the experiment that are not overridden are swept.
+        decoding_of: tells a model's decoding ("diffusion" or "autoregressive") from its name or path.
+
+    Raises:
+        ValueError: an unknown key, a wrong type or choice, or a sampler knob without effect.
+    """
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_module("configs", version_base="1.3"):
+        fixed, axes = _split(_parse(overrides))
+        base = _compose([*fixed, *(f"{key}={values[0]}" for key, values in axes.items())], False)
+        given = {override.split("=", 1)[0].lstrip("+~") for override in fixed} | set(axes)
+        for key, text in base.sweep.items() if default_sweep else ():
+            if key not in given:
+                axes[str(key)] = str(text).split(",")
+        return _points(fixed, axes, decoding_of)
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+
+
+def _split(overrides: list[Override]) -> tuple[list[str], dict[str, list[str]]]:
+    """Plain overrides, and swept keys with their values."""
+    fixed: list[str] = []
+    axes: dict[str, list[str]] = {}
+    for override in overrides:
+        if override.is_sweep_override():
+            axes[override.get_key_element()] = list(override.sweep_string_iterator())
+        else:
+            assert override.input_line is not None
+            fixed.append(override.input_line)
+    return fixed, axes
+
+
+def _points(
+    fixed: list[str], axes: dict[str, list[str]], decoding_of: DecodingOf
+) -> list[Point]:
+    varying = [key for key, values in axes.items() if len(values) > 1]
+    found: dict[str, Point] = {}
+    dropped: set[str] = set()
+    used: set[str] = set()
+    for values in itertools.product(*axes.values()):
+        choice = dict(zip(axes, values, strict=True))
+        lines = [*fixed, *(f"{key}={value}" for key, value in choice.items())]
+        model = str(_compose([o for o in lines if not o.startswith("sampler")], False).model)
+        decoding = decoding_of(model)
+        knobs = {line for line in lines if line.startswith("sampler.")}
+        if decoding == "autoregressive":
+            dropped |= knobs
+            lines = ["sampler=greedy", *(o for o in lines if not o.startswith("sampler"))]
+        else:
+            used |= knobs
+        config, resolved = _typed(_compose(lines, True))
+        digest = _digest(resolved)
+        own = [
+            f"{key.rsplit('.', 1)[-1]}={choice[key]}"
+            for key in varying
+            if key not in ("model", "precision") and f"{key}={choice[key]}" in lines
+        ]
+        name = "-".join([decoding, config.precision.name, *own])
+        if digest not in found:
+            taken = {point.point_id for point in found.values()}
+            found[digest] = Point(_unique(name, taken), digest, config, resolved)
+    without_effect = sorted(dropped - used)
+    if without_effect:
+        raise ValueError(f"{without_effect[0]} has no effect: no point of this run is a diffusion model")
+    return list(found.values())
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+    return next(candidate for candidate in names if candidate not in taken)
+
+
+def _compose(overrides: list[str], check: bool) -> DictConfig:
+    """Composes one configuration; `check` also demands that nothing is missing."""
+    try:
+        config = compose("config", overrides)
+        if check:
+            OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        return config
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(_one_line(error)) from error
+
+
+def _typed(config: DictConfig) -> tuple[RunConfig, dict[str, Any]]:
+    """The dataclass, whose checks run here, and its plain form with enums as names."""
+    unknown = sorted({str(key) for key in config} - set(RunConfig.__dataclass_fields__))
+    if unknown:
+        raise ValueError(f"key {unknown[0]!r} is unknown{_suggest(unknown[0])}")
+    typed = OmegaConf.to_object(config)
+    assert isinstance(typed, RunConfig)
+    plain = json.loads(json.dumps(asdict(typed), default=_enum_name))
+    return typed, plain
+
+
+def _enum_name(value: Any) -> str:
+    assert isinstance(value, Enum)
+    return value.name
+
+
+def _digest(resolved: dict[str, Any]) -> str:
+    kept = {key: value for key, value in resolved.items() if key not in _NOT_HASHED}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _one_line(error: BaseException) -> str:
+    """What is wrong with a configuration in one line that names the valid choices."""
+    cause = error.__cause__ or error
+    if isinstance(cause, ConfigKeyError | AttributeError) and "not in" in str(cause):
+        key = str(getattr(cause, "full_key", None) or cause)
+        return f"key {key!r} is unknown{_suggest(key)}; `canvasbench run --cfg job` prints all keys"
+    if isinstance(cause, ValidationError):
+        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "Available options" in str(error):
+        begin = next(i for i, line in enumerate(lines) if line.startswith("Available options"))
+        options = itertools.takewhile(lambda line: ":" not in line, lines[begin + 1 :])
+        return f"{lines[0].removeprefix(chr(39))}; valid: {', '.join(options)}"
+    return lines[0]
+
+
+def _suggest(key: str) -> str:
+    known = _keys(OmegaConf.structured(RunConfig))
+    close = get_close_matches(key, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(known)}"
+
+
+def _keys(config: DictConfig) -> list[str]:
+    sampler = ("max_denoising_steps", "entropy_bound", "confidence_threshold", "early_stop")
+    workload = ("tasks", "num_prompts", "max_new_tokens", "eos_policy")
+    return [
+        *(str(key) for key in config),
+        *(f"sampler.{name}" for name in sampler),
+        *(f"workload.{name}" for name in workload),
+    ]

@@ -1,0 +1,103 @@
+"""`canvasbench doctor`: what this machine can run, and why not the rest."""
+
+import os
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from model import PRESETS, ModelConfig
+from model.precision import has_bf16_units
+
+_BYTES = {"fp32": 4, "bf16": 2, "fp8": 1}
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One NVIDIA device as its driver describes it."""
+
+    name: str
+    memory_bytes: int
+    driver: str
+    capability: tuple[int, int]
+
+    @property
+    def has_fp8(self) -> bool:
+        """Native e4m3 matrix products: compute capability 8.9 and later."""
+        return self.capability >= (8, 9)
+
+
+def gpus() -> list[Gpu] | None:
+    """The NVIDIA devices, or None without a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    driver = str(pynvml.nvmlSystemGetDriverVersion())
+    found = []
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        found.append(
+            Gpu(
+                str(pynvml.nvmlDeviceGetName(handle)),
+                int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+                driver,
+                tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
+            )
+        )
+    return found
+
+
+def num_parameters(config: ModelConfig) -> int:
+    """Parameters of a preset, embedding included, from its dimensions."""
+    size, moe = config.hidden_size, config.moe
+    total = config.vocab_size * size + size
+    for kind in config.layer_types:
+        attention = config.attention(kind)
+        projections = 2 * config.num_heads + attention.num_kv_heads * (2 - attention.value_is_key)
+        total += projections * attention.head_dim * size + 2 * attention.head_dim
+        total += 3 * size * (config.dense_hidden_size + moe.num_experts * moe.hidden_size)
+        total += moe.num_experts * (size + 1) + 8 * size + 1
+        total += config.canvas_length is not None
+    if config.canvas_length is not None:
+        total += 3 * size * config.dense_hidden_size + size
+    return total
+
+
+def describe() -> list[str]:
+    """The report, line by line."""
+    cpu = torch.device("cpu")
+    memory = psutil.virtual_memory()
+    lines = [
+        f"torch      {torch.__version__}",
+        f"processor  {os.cpu_count()} cores, {memory.total / _GIB:.0f} GiB memory, "
+        f"{memory.available / _GIB:.0f} GiB free",
+        f"bf16       {'native' if has_bf16_units(cpu) else 'emulated (products run in fp32)'}",
+        "fp8        emulated (products run in fp32)",
+    ]
+    found = gpus()
+    if not found:
+        lines.append("gpu        none" if found is not None else "gpu        none (no NVIDIA driver)")
+    for gpu in found or []:
+        fp8 = "native fp8" if gpu.has_fp8 else "no fp8"
+        lines.append(
+            f"gpu        {gpu.name}, {gpu.memory_bytes / _GIB:.0f} GiB, {fp8}, driver {gpu.driver}"
+        )
+    room = max([memory.available, *(gpu.memory_bytes for gpu in found or [])])
+    lines += ["", "model                     parameters  fits in"]
+    for config in PRESETS.values():
+        count = num_parameters(config)
+        fitting = [name for name, size in _BYTES.items() if count * size * 1.1 < room]
+        weights = "shipped weights" if config.name.startswith("tiny-") else "needs a checkpoint"
+        lines.append(
+            f"{config.name:24} {_millions(count):>11}  {', '.join(fitting) or 'nothing here'}"
+            f" ({weights})"
+        )
+    return lines
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"

@@ -1,0 +1,89 @@
+"""Where and with what a run was made: an allow-list of facts, none of them personal.
+
+No host name, user, path of a home folder, environment variable or token is ever read into a result.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+_PACKAGES = ("canvasbench", "torch", "numpy", "pandas", "tokenizers", "safetensors")
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and dirty flag of the checkout this package runs from; None outside of one."""
+    root = Path(__file__).resolve().parent.parent
+    commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
+    changes = _git(root, "status", "--porcelain") if commit else None
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def machine(device: str, threads: int) -> dict[str, Any]:
+    """Processor, memory, device and versions."""
+    cuda = device.startswith("cuda")
+    properties = torch.cuda.get_device_properties(device) if cuda else None
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "memory_bytes": psutil.virtual_memory().total,
+        "device": properties.name if properties else "cpu",
+        "driver": _driver() if cuda else None,
+        "cuda": torch.version.cuda if cuda else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def packages() -> dict[str, str | None]:
+    """Versions of what a result depends on."""
+    return {name: _version(name) for name in _PACKAGES}
+
+
+def command_line() -> str:
+    """The arguments of this run, without the program's path."""
+    return " ".join(["canvasbench", *sys.argv[1:]])
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _driver() -> str | None:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError:
+        return None

@@ -1,0 +1,164 @@
+"""Runs one batch of prompts against a session and keeps the time.
+
+Timed: from handing token ids to the engine to the last text (token ids) in host memory, prefill
+included. Not timed: tokenisation, detokenisation, checking, and everything between requests. On a
+processor the host clock also stands for the device clock: a forward's `device_ms` is the time between
+two events, so the stop check after a step counts towards the next one.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bench.backends import Delivery, Forward, RowBlock, Session, Trace
+from bench.records import CanvasRecord, RequestRecord, StepRecord
+from bench.workloads import Prompt
+
+TIMED = (
+    "token ids handed to the engine until the last token ids in host memory, prefill included; "
+    "tokenisation and detokenisation excluded; host clock"
+)
+
+
+@dataclass(slots=True)
+class _Row:
+    """What a row of the batch has gathered so far."""
+
+    tokens: list[int] = field(default_factory=list)
+    deliveries: list[tuple[float, int]] = field(default_factory=list)
+    canvases: list[CanvasRecord] = field(default_factory=list)
+    steps: list[StepRecord] = field(default_factory=list)
+    finish_reason: str = "length"
+    active: int = 0
+    waiting: int = 0
+    ended: int = 0
+
+
+def run_batch(
+    session: Session, prompts: Sequence[Prompt], *, process_id: int, repeat: int
+) -> list[RequestRecord]:
+    """Answers a batch once; one record a prompt, in order."""
+    token_ids = [session.encode(prompt.text) for prompt in prompts]
+    keys = [prompt.request_id for prompt in prompts]
+    timed: list[tuple[float, Forward | Delivery]] = []
+    begin = time.perf_counter()
+    for event in session.answer(token_ids, keys):
+        timed.append((time.perf_counter() - begin, event))
+    wall_s = timed[-1][0]
+    rows = [_Row() for _ in prompts]
+    prefill_s = _collect(timed, rows)
+    return [
+        _record(session, prompt, ids, row, wall_s, prefill_s, process_id, repeat, len(prompts))
+        for prompt, ids, row in zip(prompts, token_ids, rows, strict=True)
+    ]
+
+
+def _collect(timed: list[tuple[float, Forward | Delivery]], rows: list[_Row]) -> float:
+    """Sorts events into rows; returns the seconds the prefill took."""
+    previous, prefill_s = 0.0, 0.0
+    forwards: list[StepRecord] = []
+    for at, event in timed:
+        if isinstance(event, Forward):
+            ms = (at - previous) * 1e3
+            forwards.append(StepRecord(event.phase, event.canvas_index, event.step, ms))
+            if event.phase == "prefill":
+                prefill_s = at
+        else:
+            _deliver(at, event, forwards, rows)
+            forwards = []
+        previous = at
+    return prefill_s
+
+
+def _deliver(at: float, event: Delivery, forwards: list[StepRecord], rows: list[_Row]) -> None:
+    num_denoise = sum(f.phase == "denoise" for f in forwards)
+    for index, (row, block) in enumerate(zip(rows, event.rows, strict=True)):
+        if event.trace is not None:
+            row.canvases.append(_canvas(at, event, block, index))
+        if block.row_ended:
+            row.ended += num_denoise
+            continue
+        row.tokens += block.tokens
+        row.deliveries.append((at, len(block.tokens)))
+        row.finish_reason = block.finish_reason or row.finish_reason
+        if num_denoise:
+            row.active += block.steps
+            row.waiting += num_denoise - block.steps
+        for forward in forwards:
+            if forward.phase != "denoise" or forward.step <= block.steps:
+                row.steps.append(_with_trace(forward, event.trace, index))
+
+
+def _with_trace(forward: StepRecord, trace: Trace | None, row: int) -> StepRecord:
+    if trace is None or forward.phase != "denoise":
+        return forward
+    step = forward.step - 1
+    return StepRecord(
+        forward.phase,
+        forward.canvas_index,
+        forward.step,
+        forward.device_ms,
+        accepted_slots=int(trace.accepted_slots[step, row]),
+        mean_entropy_nat=float(trace.mean_entropy_nat[step, row]),
+    )
+
+
+def _canvas(at: float, event: Delivery, block: RowBlock, row: int) -> CanvasRecord:
+    assert event.trace is not None
+
+    def own(values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[: block.steps, row]
+
+    return CanvasRecord(
+        canvas_index=event.canvas_index,
+        steps=block.steps,
+        stop_reason=block.stop_reason or "ended",
+        tokens=np.asarray(block.tokens),
+        slots=np.asarray(block.slots),
+        after_eos=block.after_eos,
+        over_limit=block.over_limit,
+        row_ended=block.row_ended,
+        delivered_s=at,
+        candidate=own(event.trace.candidate),
+        accepted=own(event.trace.accepted),
+        argmax=own(event.trace.argmax),
+        entropy_nat=own(event.trace.entropy_nat),
+    )
+
+
+def _record(
+    session: Session,
+    prompt: Prompt,
+    token_ids: list[int],
+    row: _Row,
+    wall_s: float,
+    prefill_s: float,
+    process_id: int,
+    repeat: int,
+    batch_size: int,
+) -> RequestRecord:
+    text = session.decode(row.tokens)
+    return RequestRecord(
+        request_id=prompt.request_id,
+        process_id=process_id,
+        repeat=repeat,
+        task=prompt.task,
+        prompt=prompt.text,
+        answer=prompt.answer,
+        text=text,
+        prompt_tokens=len(token_ids),
+        delivered_tokens=len(row.tokens),
+        wall_s=wall_s,
+        prefill_s=prefill_s,
+        finish_reason=row.finish_reason,
+        correct=prompt.is_correct(text),
+        deliveries=row.deliveries,
+        batch_size=batch_size,
+        canvases=row.canvases,
+        steps=row.steps,
+        active_row_steps=row.active,
+        waiting_row_steps=row.waiting,
+        ended_row_steps=row.ended,
+    )

@@ -1,0 +1,66 @@
+"""The diffusion sibling: the autoregressive model plus self-conditioning and a canvas forward.
+
+Legend: B seqs, L canvas, D model, V vocab.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from model.attention import Cache
+from model.config import ModelConfig
+from model.layers import GatedMLP, RMSNorm
+from model.masks import canvas_mask
+from model.ops import Ops
+from model.transformer import Transformer
+
+
+class SelfConditioning(nn.Module):
+    """Adds what the previous step believed to the canvas embedding.
+
+    post_norm(x + mlp(pre_norm(signal))), at the first step too, with a zero signal.
+    """
+
+    def __init__(self, config: ModelConfig, ops: Ops) -> None:
+        super().__init__()
+        size, eps = config.hidden_size, config.rms_norm_eps
+        self.pre_norm = RMSNorm(size, eps, ops)
+        self.mlp = GatedMLP(size, config.dense_hidden_size, ops)
+        self.post_norm = RMSNorm(size, eps, ops, with_weight=False)
+
+    def forward(self, x_BLD: Tensor, signal_BLD: Tensor) -> Tensor:
+        return self.post_norm(x_BLD + self.mlp(self.pre_norm(signal_BLD)))
+
+
+class DiffusionTransformer(Transformer):
+    """Prompt and finished canvases pass causally (`encode`); an open canvas bidirectionally (`denoise`)."""
+
+    def __init__(self, config: ModelConfig, ops: Ops) -> None:
+        super().__init__(config, ops)
+        self.self_conditioning = SelfConditioning(config, ops)
+
+    def denoise(self, canvas_BL: Tensor, signal_BLD: Tensor | None, cache: Cache) -> Tensor:
+        """One denoise forward: logits of every canvas position given the cached prefix.
+
+        Reads the cache's prefix; the slots after it serve as scratch and are not advanced.
+
+        Args:
+            signal_BLD: `signal` of the previous step's scaled logits, None at a canvas's first step.
+
+        Returns:
+            softcapped logits, fp32 [B, L, V].
+        """
+        x_BLD = self.embedding(canvas_BL)
+        if signal_BLD is None:
+            signal_BLD = torch.zeros_like(x_BLD)
+        x_BLD = self.self_conditioning(x_BLD, signal_BLD)
+        masks = self._masks(canvas_mask, canvas_BL.shape[1], cache)
+        scalars = [block.layer_scalar for block in self.blocks]
+        return self.logits(self._run(x_BLD, masks, cache, scalars, whole_prefix=False))
+
+    def signal(self, scaled_logits_BLV: Tensor) -> Tensor:
+        """The next step's self-conditioning signal [B, L, D] from this step's scaled logits.
+
+        The logits are rounded to the embedding dtype before the fp32 softmax, as upstream does.
+        """
+        rounded = scaled_logits_BLV.to(self.dtype)
+        return self.embedding.soft(torch.softmax(rounded, dim=-1, dtype=torch.float32))

@@ -1,0 +1,65 @@
+"""The key/value cache: one static buffer a layer, allocated once for a generation.
+
+A denoise step writes its canvas into the slots after the cached prefix and attends over a view, so no
+step concatenates or copies the prefix; `advance` alone makes written slots part of the prefix.
+
+Legend: B seqs, L new positions, S slots, G KV heads, H head dim.
+"""
+
+import torch
+from torch import Tensor
+
+from model.config import ModelConfig
+from model.masks import first_visible
+
+
+class KVCache:
+    """Keys and values [B, G, S, H] for every layer.
+
+    Args:
+        num_slots: positions the cache can hold, prompt, committed canvases and the open canvas together.
+        start_B: first real position of each left-padded row, or None when no row is padded.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch_size: int,
+        num_slots: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        start_B: Tensor | None = None,
+    ) -> None:
+        self.num_cached = 0
+        self.num_slots = num_slots
+        self.start_B = start_B
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self._windows: list[int | None] = []
+        for layer_type in config.layer_types:
+            attention = config.attention(layer_type)
+            shape = (batch_size, attention.num_kv_heads, num_slots, attention.head_dim)
+            self._keys.append(torch.zeros(shape, dtype=dtype, device=device))
+            self._values.append(torch.zeros(shape, dtype=dtype, device=device))
+            self._windows.append(attention.window)
+
+    def write_and_view(
+        self, layer: int, key_BGLH: Tensor, value_BGLH: Tensor, *, whole_prefix: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Writes L new positions after the prefix and returns the keys and values to attend over.
+
+        A denoise step sees what its layer type still holds; with `whole_prefix` (the encoder, whose
+        mask carries the window) the view starts at slot 0. Views, not copies.
+        """
+        begin, length = self.num_cached, key_BGLH.shape[2]
+        assert begin + length <= self.num_slots, "KV cache overflow"
+        keys, values = self._keys[layer], self._values[layer]
+        keys[:, :, begin : begin + length] = key_BGLH
+        values[:, :, begin : begin + length] = value_BGLH
+        first = 0 if whole_prefix else first_visible(begin, self._windows[layer])
+        return keys[:, :, first : begin + length], values[:, :, first : begin + length]
+
+    def advance(self, length: int) -> None:
+        """Makes the last `length` written positions part of the prefix."""
+        self.num_cached += length

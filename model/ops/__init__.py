@@ -1,0 +1,48 @@
+"""The operations of a step, chosen once at construction.
+
+`reference` is plain torch and the specification; `torch` computes the same with fused torch calls. A
+model never asks which one it has.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+from model.ops import reference, torch_native
+
+
+@dataclass(frozen=True, slots=True)
+class Ops:
+    """A table of callables; `model.ops.reference` states each one's contract."""
+
+    name: str
+    rms_norm: Callable[[Tensor, Tensor | None, float], Tensor]
+    rms_norms: Callable[..., list[Tensor]]
+    add_rms_norm: Callable[[Tensor, Tensor, Tensor, float], Tensor]
+    qkv_norm_rope: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    attention: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+    gated_gelu: Callable[[Tensor], Tensor]
+    route: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+    experts: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    softcap: Callable[[Tensor, float], Tensor]
+    token_statistics: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def _table(name: str, module: object) -> Ops:
+    names = [field.name for field in fields(Ops) if field.name != "name"]
+    return Ops(name, *(getattr(module, each) for each in names))
+
+
+_OPS = {"reference": _table("reference", reference), "torch": _table("torch", torch_native)}
+
+
+def make_ops(name: str) -> Ops:
+    """The operations called `name`.
+
+    Raises:
+        ValueError: no such table; the message lists them.
+    """
+    if name not in _OPS:
+        raise ValueError(f"kernels {name!r} are unknown; valid: {', '.join(_OPS)}")
+    return _OPS[name]

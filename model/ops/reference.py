@@ -1,0 +1,141 @@
+"""Plain torch, one obvious line after the other: the specification every faster table is tested against.
+
+Legend: B seqs, L positions, K keys, T = B * L tokens, D model, N heads, G KV heads, H head dim,
+E experts, F expert hidden, V vocab.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, in fp32, returned in x's dtype."""
+    wide = x.float()
+    normed = wide * torch.pow(wide.pow(2).mean(-1, keepdim=True) + eps, -0.5)
+    if weight is not None:
+        normed = normed * weight.float()
+    return normed.type_as(x)
+
+
+def rms_norms(x: Tensor, weights: Sequence[Tensor | None], eps: float) -> list[Tensor]:
+    """The same x normed with several weights: what the feed-forward's branches start from."""
+    return [rms_norm(x, weight, eps) for weight in weights]
+
+
+def add_rms_norm(residual: Tensor, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """residual + rms_norm(x)."""
+    return residual + rms_norm(x, weight, eps)
+
+
+def qkv_norm_rope(
+    qkv_BLPH: Tensor,
+    q_weight: Tensor,
+    k_weight: Tensor,
+    cos_LH: Tensor,
+    sin_LH: Tensor,
+    num_heads: int,
+    num_kv_heads: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Splits merged projections [.., N + G (+ G), H] and norms each head; rotates q and k.
+
+    Without value projections (P = N + G) the value is the raw key, normed without weight.
+
+    Returns:
+        q [B, N, L, H], k and v [B, G, L, H].
+    """
+    q, k = qkv_BLPH[:, :, :num_heads], qkv_BLPH[:, :, num_heads : num_heads + num_kv_heads]
+    v = qkv_BLPH[:, :, -num_kv_heads:]
+    q = _rotate(rms_norm(q, q_weight, eps), cos_LH, sin_LH)
+    k = _rotate(rms_norm(k, k_weight, eps), cos_LH, sin_LH)
+    v = rms_norm(v, None, eps)
+    return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+
+def _rotate(x_BLNH: Tensor, cos_LH: Tensor, sin_LH: Tensor) -> Tensor:
+    """Rotary embedding: dimension i pairs with i + H / 2."""
+    first, second = x_BLNH.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return x_BLNH * cos_LH[:, None] + turned * sin_LH[:, None]
+
+
+def attention(
+    q_BNLH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, mask_BNLK: Tensor | None
+) -> Tensor:
+    """softmax(q k^T) v with scale 1 and fp32 softmax; True in the mask means visible.
+
+    Returns:
+        [B, L, N * H]
+    """
+    repeats = q_BNLH.shape[1] // k_BGKH.shape[1]
+    k_BNKH = k_BGKH.repeat_interleave(repeats, dim=1)
+    v_BNKH = v_BGKH.repeat_interleave(repeats, dim=1)
+    scores = q_BNLH @ k_BNKH.transpose(2, 3)
+    if mask_BNLK is not None:
+        scores = scores.masked_fill(~mask_BNLK, torch.finfo(scores.dtype).min)
+    weights = F.softmax(scores, dim=-1, dtype=torch.float32).to(q_BNLH.dtype)
+    return (weights @ v_BNKH).transpose(1, 2).flatten(2)
+
+
+def gated_gelu(gate_up: Tensor) -> Tensor:
+    """gelu_tanh(gate) * up of a merged [..., 2F] projection."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.gelu(gate, approximate="tanh") * up
+
+
+def route(scores_TE: Tensor, per_expert_scale: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """fp32 softmax over experts, top k, renormalised to one, times each expert's scale.
+
+    Returns:
+        expert indices [T, K] and weights [T, K] fp32.
+    """
+    probabilities = torch.softmax(scores_TE, dim=-1, dtype=torch.float32)
+    weight_TK, expert_TK = torch.topk(probabilities, top_k, dim=-1)
+    weight_TK = weight_TK / weight_TK.sum(dim=-1, keepdim=True)
+    return expert_TK, weight_TK * per_expert_scale[expert_TK]
+
+
+def experts(
+    x_TD: Tensor, expert_TK: Tensor, weight_TK: Tensor, gate_up: Tensor, down: Tensor
+) -> Tensor:
+    """Sum over each token's K experts of weight * down(gated_gelu(gate_up(x))), expert by expert.
+
+    Args:
+        expert_TK: expert indices; weight_TK: their routing weights (fp32 or x's dtype).
+        gate_up: [E, 2F, D]; down: [E, D, F].
+    """
+    out_TD = torch.zeros_like(x_TD)
+    for index in expert_TK.unique().tolist():
+        token, slot = torch.where(expert_TK == index)
+        hidden = gated_gelu(F.linear(x_TD[token], gate_up[index]))
+        routed = F.linear(hidden, down[index]) * weight_TK[token, slot, None]
+        out_TD.index_add_(0, token, routed.to(out_TD.dtype))
+    return out_TD
+
+
+def softcap(logits: Tensor, cap: float) -> Tensor:
+    """cap * tanh(logits / cap) in fp32."""
+    return torch.tanh(logits.float() / cap) * cap
+
+
+def token_statistics(
+    logits_BLV: Tensor, uniform_BL: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the sampler needs of a temperature-scaled distribution, all from fp32.
+
+    The candidate is drawn by inverting the distribution function: the first token whose cumulative
+    probability exceeds the position's uniform number. One random number a position, none a token.
+
+    Returns:
+        candidate [B, L] int64, argmax [B, L] int64, entropy in nat [B, L] fp32.
+    """
+    log_p = F.log_softmax(logits_BLV.float(), dim=-1)
+    p = log_p.exp()
+    entropy = -(p * log_p).sum(-1)
+    cumulative = p.cumsum(-1)
+    below = cumulative <= (uniform_BL * cumulative[..., -1])[..., None]
+    candidate = below.sum(-1).clamp_(max=logits_BLV.shape[-1] - 1)
+    return candidate, logits_BLV.argmax(-1), entropy

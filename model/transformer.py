@@ -1,0 +1,162 @@
+"""The autoregressive sibling and every block the two siblings share.
+
+Legend: B seqs, L positions, T = B * L tokens, D model, V vocab.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from model.attention import Attention, Cache
+from model.config import ModelConfig
+from model.layers import Embedding, GatedMLP, RMSNorm, rope_table
+from model.masks import canvas_mask, causal_mask
+from model.moe import Experts, Router
+from model.ops import Ops
+
+
+class Block(nn.Module):
+    """One layer: attention, then a dense MLP in parallel with routed experts, then a scalar.
+
+    `layer_scalar` belongs to passes that denoise and to the autoregressive model;
+    `encoder_layer_scalar` (diffusion only) to passes that write the cache.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int, ops: Ops) -> None:
+        super().__init__()
+        size, eps = config.hidden_size, config.rms_norm_eps
+        self._ops, self._eps = ops, eps
+        self.attention = Attention(config, layer, ops)
+        self.dense = GatedMLP(size, config.dense_hidden_size, ops)
+        self.router = Router(config, ops)
+        self.experts = Experts(config, ops)
+        self.input_norm = RMSNorm(size, eps, ops)
+        self.post_attention_norm = RMSNorm(size, eps, ops)
+        self.pre_dense_norm = RMSNorm(size, eps, ops)
+        self.post_dense_norm = RMSNorm(size, eps, ops)
+        self.pre_experts_norm = RMSNorm(size, eps, ops)
+        self.post_experts_norm = RMSNorm(size, eps, ops)
+        self.post_feedforward_norm = RMSNorm(size, eps, ops)
+        self.register_buffer("layer_scalar", torch.ones(1))
+        if config.canvas_length is not None:
+            self.register_buffer("encoder_layer_scalar", torch.ones(1))
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        rope_LH: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: Cache,
+        scalar: Tensor,
+        *,
+        whole_prefix: bool,
+    ) -> Tensor:
+        attended = self.attention(
+            self.input_norm(x_BLD), rope_LH, mask, cache, whole_prefix=whole_prefix
+        )
+        x_BLD = self._add_norm(x_BLD, attended, self.post_attention_norm)
+        weights = (self.pre_dense_norm.weight, self.pre_experts_norm.weight, None)
+        for_dense, for_experts, for_router = self._ops.rms_norms(x_BLD, weights, self._eps)
+        dense = self.dense(for_dense)
+        routing = self.router(for_router.flatten(0, 1))
+        routed = self.experts(for_experts.flatten(0, 1), *routing).view_as(x_BLD)
+        both = self._add_norm(self.post_dense_norm(dense), routed, self.post_experts_norm)
+        return self._add_norm(x_BLD, both, self.post_feedforward_norm) * scalar
+
+    def _add_norm(self, residual_BLD: Tensor, x_BLD: Tensor, norm: RMSNorm) -> Tensor:
+        assert norm.weight is not None
+        return self._ops.add_rms_norm(residual_BLD, x_BLD, norm.weight, self._eps)
+
+
+class Transformer(nn.Module):
+    """Embedding, blocks, final norm and tied logits: the autoregressive model.
+
+    Args:
+        ops: the operations every module uses (`model.ops.make_ops`).
+    """
+
+    def __init__(self, config: ModelConfig, ops: Ops) -> None:
+        super().__init__()
+        self.config = config
+        self.ops = ops
+        self.embedding = Embedding(config.vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(
+            Block(config, layer, ops) for layer in range(config.num_layers)
+        )
+        self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, ops)
+        self._ropes: dict[str, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of activations and of the KV cache."""
+        return self.embedding.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    def encode(self, token_BL: Tensor, cache: Cache) -> Tensor:
+        """Causal pass that appends L positions to the cache (prefill, commit, one decoded token).
+
+        Returns:
+            final hidden states [B, L, D]; `logits` turns them into scores.
+        """
+        length = token_BL.shape[1]
+        # One new token needs no causal mask, and then a sliding layer can read its window alone.
+        single = length == 1
+        make_mask = canvas_mask if single else causal_mask
+        masks = self._masks(make_mask, length, cache)
+        scalars = [getattr(b, "encoder_layer_scalar", b.layer_scalar) for b in self.blocks]
+        x_BLD = self.embedding(token_BL)
+        hidden = self._run(x_BLD, masks, cache, scalars, whole_prefix=not single)
+        cache.advance(length)
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Softcapped scores, fp32 [..., V]. The raw scores keep the activation dtype's rounding."""
+        return self.ops.softcap(self.embedding.logits(hidden), self.config.final_logit_softcap)
+
+    def _masks(
+        self, make_mask: Callable[..., Tensor | None], length: int, cache: Cache
+    ) -> dict[str, Tensor | None]:
+        """One mask a layer type, shared by all its layers."""
+        return {
+            kind: make_mask(
+                cache.num_cached,
+                length,
+                self.config.attention(kind).window,
+                cache.start_B,
+                self.device,
+            )
+            for kind in dict.fromkeys(self.config.layer_types)
+        }
+
+    def _run(
+        self,
+        x_BLD: Tensor,
+        masks: dict[str, Tensor | None],
+        cache: Cache,
+        scalars: list[Tensor],
+        *,
+        whole_prefix: bool,
+    ) -> Tensor:
+        begin, end = cache.num_cached, cache.num_cached + x_BLD.shape[1]
+        ropes = {kind: self._rope(kind, begin, end) for kind in masks}
+        for block, kind, scalar in zip(
+            self.blocks, self.config.layer_types, scalars, strict=True
+        ):
+            x_BLD = block(
+                x_BLD, ropes[kind], masks[kind], cache, scalar, whole_prefix=whole_prefix
+            )
+        return self.final_norm(x_BLD)
+
+    def _rope(self, kind: str, begin: int, end: int) -> tuple[Tensor, Tensor]:
+        """cos and sin [L, H] of positions begin..end; the tables grow by doubling, on the device."""
+        table = self._ropes.get(kind)
+        if table is None or table[0].shape[0] < end or table[0].device != self.device:
+            size = min(max(1024, 2 * end), max(self.config.max_positions, end))
+            cos, sin = rope_table(self.config.attention(kind), size)
+            table = cos.to(self.device, self.dtype), sin.to(self.device, self.dtype)
+            self._ropes[kind] = table
+        return table[0][begin:end], table[1][begin:end]
