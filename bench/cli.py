@@ -78,7 +78,9 @@ def run(
     options = [argument for argument in arguments if argument.startswith("-")]
     if options:
         valid = ", ".join(sorted(("-m", "--multirun", *_HYDRA_FLAGS)))
-        raise ValueError(f"option {options[0]!r} is unknown; valid: {valid}; overrides are key=value")
+        raise ValueError(
+            f"option {options[0]!r} is unknown; valid: {valid}; overrides are key=value"
+        )
     from bench.sweep import run_sweep
 
     report = run_sweep(arguments, default_sweep=not multirun)

@@ -1,7 +1,8 @@
 """From command-line overrides to the points of a sweep, through Hydra's compose API.
 
-One command line is one run: `a=1,2` sweeps an axis, and the axes named in `sweep` (the experiment's)
-are swept too unless the command line sets them. Every point comes out as a typed `RunConfig`.
+One command line is one run: `a=1,2` sweeps an axis, and the axes named in `sweep` (the
+experiment's) are swept too unless the command line sets them. Every point comes out as a typed
+`RunConfig`.
 """
 
 import hashlib
@@ -51,7 +52,8 @@ def compose_points(
 
     Args:
         default_sweep: whether the axes of the experiment that are not overridden are swept.
-        decoding_of: tells a model's decoding ("diffusion" or "autoregressive") from its name or path.
+        decoding_of: tells a model's decoding ("diffusion" or "autoregressive") from its name or
+            path.
 
     Raises:
         ValueError: an unknown key, a wrong type or choice, or a sampler knob without effect.
@@ -88,9 +90,7 @@ def _split(overrides: list[Override]) -> tuple[list[str], dict[str, list[str]]]:
     return fixed, axes
 
 
-def _points(
-    fixed: list[str], axes: dict[str, list[str]], decoding_of: DecodingOf
-) -> list[Point]:
+def _points(fixed: list[str], axes: dict[str, list[str]], decoding_of: DecodingOf) -> list[Point]:
     varying = [key for key, values in axes.items() if len(values) > 1]
     found: dict[str, Point] = {}
     dropped: set[str] = set()
@@ -119,7 +119,9 @@ def _points(
             found[digest] = Point(_unique(name, taken), digest, config, resolved)
     without_effect = sorted(dropped - used)
     if without_effect:
-        raise ValueError(f"{without_effect[0]} has no effect: no point of this run is a diffusion model")
+        raise ValueError(
+            f"{without_effect[0]} has no effect: no point of this run is a diffusion model"
+        )
     return list(found.values())
 
 

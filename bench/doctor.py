@@ -80,7 +80,9 @@ def describe() -> list[str]:
     ]
     found = gpus()
     if not found:
-        lines.append("gpu        none" if found is not None else "gpu        none (no NVIDIA driver)")
+        lines.append(
+            "gpu        none" if found is not None else "gpu        none (no NVIDIA driver)"
+        )
     for gpu in found or []:
         fp8 = "native fp8" if gpu.has_fp8 else "no fp8"
         lines.append(

@@ -1,7 +1,7 @@
 """What one measured run leaves behind, before it becomes tables: plain data, no torch.
 
-The runner fills these from the model's events; `bench.metrics` and `bench.tables` read them. Arrays of
-a canvas hold the row's own active steps only.
+The runner fills these from the model's events; `bench.metrics` and `bench.tables` read them. Arrays
+of a canvas hold the row's own active steps only.
 
 Legend: T steps, L canvas positions.
 """
@@ -56,8 +56,8 @@ class RequestRecord:
     Attributes:
         deliveries: (seconds since the request began, tokens brought) of every delivery.
         wall_s: from handing over the prompt to the last text in hand.
-        active_row_steps, waiting_row_steps, ended_row_steps: what this row did in the batch's denoise
-            forwards: denoised, waited for a slower row, or was already over.
+        active_row_steps, waiting_row_steps, ended_row_steps: what this row did in the batch's
+            denoise forwards: denoised, waited for a slower row, or was already over.
     """
 
     request_id: int

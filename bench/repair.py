@@ -1,7 +1,8 @@
 """The repair test: corrupt a right canvas, resume denoising, see what comes back.
 
-A quarter of the content tokens (at least one, the EOS never) is replaced by other random tokens and the
-canvas is denoised again from there. Comparable across models whose own canvases are seldom wrong.
+A quarter of the content tokens (at least one, the EOS never) is replaced by other random tokens and
+the canvas is denoised again from there. Comparable across models whose own canvases are seldom
+wrong.
 """
 
 import random
@@ -29,9 +30,7 @@ def run_repairs(
         yield _repair(session, by_id[request.request_id], request, seed)
 
 
-def _repair(
-    session: Session, prompt: Prompt, request: RequestRecord, seed: int
-) -> RepairRecord:
+def _repair(session: Session, prompt: Prompt, request: RequestRecord, seed: int) -> RepairRecord:
     original = request.canvases[0]
     num_content = len(original.tokens)
     eos = set(session.identity.eos_token_ids)

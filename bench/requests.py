@@ -2,8 +2,8 @@
 
 Timed: from handing token ids to the engine to the last text (token ids) in host memory, prefill
 included. Not timed: tokenisation, detokenisation, checking, and everything between requests. On a
-processor the host clock also stands for the device clock: a forward's `device_ms` is the time between
-two events, so the stop check after a step counts towards the next one.
+processor the host clock also stands for the device clock: a forward's `device_ms` is the time
+between two events, so the stop check after a step counts towards the next one.
 """
 
 import time

@@ -1,7 +1,8 @@
 """Runs the points of a sweep in one process: every point in every repeat, in random order.
 
 Points are interleaved by repeat so that a slow moment of the machine does not fall on one of them.
-A point's tables are written after each of its repeats, so whatever ends the run leaves what was done.
+A point's tables are written after each of its repeats, so whatever ends the run leaves what was
+done.
 """
 
 import random
@@ -35,7 +36,7 @@ Finished = Callable[[PointRun], None]
 def run_points(
     runs: Sequence[PointRun], *, seed: int, on_repeat: Finished, on_request: Callable[[], None]
 ) -> None:
-    """Measures all points; `on_repeat` is called after each repeat of a point with all it has so far.
+    """Measures all points; `on_repeat` gets a point with all it has after each repeat.
 
     Args:
         on_request: called after every timed batch, for progress.

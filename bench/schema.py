@@ -1,7 +1,8 @@
 """The typed configuration of a point. With `bench.cli`, the only module that knows Hydra.
 
-A misspelt key, a wrong type or an unknown choice fails when the configuration is composed; ranges are
-checked when the dataclasses are built. Knobs are not frozen because Hydra cannot override frozen ones.
+A misspelt key, a wrong type or an unknown choice fails when the configuration is composed; ranges
+are checked when the dataclasses are built. Knobs are not frozen because Hydra cannot override
+frozen ones.
 """
 
 from dataclasses import dataclass, field

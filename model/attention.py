@@ -28,8 +28,9 @@ class Cache(Protocol):
 class Attention(nn.Module):
     """Multi-head attention, scale 1: q and k are normed with weight and rotated, v only normed.
 
-    Full layers of the released models have no value projection: their value is the raw key projection.
-    Query, key and value projections are one merged matrix [(N + G + G') H, D], G' = 0 without values.
+    Full layers of the released models have no value projection: their value is the raw key
+    projection. Query, key and value projections are one merged matrix [(N + G + G') H, D], G' = 0
+    without values.
     """
 
     def __init__(self, config: ModelConfig, layer: int, ops: Ops) -> None:
@@ -65,7 +66,5 @@ class Attention(nn.Module):
             self._num_kv_heads,
             self.q_norm.eps,
         )
-        k_BGKH, v_BGKH = cache.write_and_view(
-            self.layer, k_BGLH, v_BGLH, whole_prefix=whole_prefix
-        )
+        k_BGKH, v_BGKH = cache.write_and_view(self.layer, k_BGLH, v_BGLH, whole_prefix=whole_prefix)
         return self.output(self._ops.attention(q_BNLH, k_BGKH, v_BGKH, mask))

@@ -1,7 +1,7 @@
 """Checkpoints in the released layout: a folder with config.json and safetensors, sharded or single.
 
-One table of names serves both directions and both siblings. Only safetensors are ever opened. Merged
-matrices (query/key/value, gate/up) are the concatenation of their parts along dimension 0.
+One table of names serves both directions and both siblings. Only safetensors are ever opened.
+Merged matrices (query/key/value, gate/up) are the concatenation of their parts along dimension 0.
 """
 
 import json
@@ -105,7 +105,9 @@ class CheckpointReader:
             raise ValueError(f"checkpoint {folder} is not a folder")
         self._handles = {path: _open(path) for path in _shards(folder)}
         self._where = {
-            name: path for path, handle in self._handles.items() for name in handle.keys()  # noqa: SIM118
+            name: path
+            for path, handle in self._handles.items()
+            for name in handle.keys()  # noqa: SIM118
         }
         if not self._where:
             raise ValueError(f"checkpoint {folder} holds no *.safetensors file with tensors")
@@ -179,7 +181,7 @@ def load_into(model: nn.Module, config: ModelConfig, reader: CheckpointReader) -
 
 
 def save(model: nn.Module, config: ModelConfig, path: Path, dtype: torch.dtype) -> None:
-    """Writes one safetensors file in the released layout, merged matrices split into their parts."""
+    """Writes one safetensors file in the released layout, merged matrices split again."""
     state = model.state_dict()
     tensors: dict[str, Tensor] = {}
     for rule in rules(config, text_prefixes(config)[0]):

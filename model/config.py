@@ -1,7 +1,7 @@
 """Architecture: frozen dataclasses and the presets. The numbers of every model live here, once.
 
-Sampling knobs are not architecture: see `model.sampling`. What a checkpoint's config.json says is checked
-against these presets by `model.checkpoint`.
+Sampling knobs are not architecture: see `model.sampling`. What a checkpoint's config.json says is
+checked against these presets by `model.checkpoint`.
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,9 +17,10 @@ class Decoding(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionConfig:
-    """One attention type. `window` is None for full attention; `rotary_fraction` of the head dims rotate.
+    """One attention type; `window` is None for full attention.
 
-    With `value_is_key` there is no value projection: the value is the raw key projection.
+    `rotary_fraction` of the head dims rotate. With `value_is_key` there is no value projection: the
+    value is the raw key projection.
     """
 
     num_kv_heads: int
@@ -32,7 +33,7 @@ class AttentionConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoEConfig:
-    """The routed half of the feed-forward: `top_k` of `num_experts` gated MLPs of width `hidden_size`."""
+    """The routed half of the feed-forward: `top_k` of `num_experts` gated MLPs a token."""
 
     num_experts: int
     top_k: int
@@ -132,7 +133,8 @@ _DIFFUSION_TINY = ModelConfig(
     eos_token_ids=(1,),
 )
 
-# About 50 M parameters with the released canvas: large enough that a step is arithmetic, not overhead.
+# About 50 M parameters with the released canvas: large enough that a step is arithmetic, not
+# overhead.
 _DIFFUSION_MINI = ModelConfig(
     name="mini-diffusion",
     sibling="mini-autoregressive",

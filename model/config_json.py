@@ -1,8 +1,8 @@
-"""config.json and generation_config.json, read in both of their forms and written in the released one.
+"""config.json and generation_config.json: read in both of their forms, written in the released one.
 
-The released form names the full layers' geometry `global_head_dim` and `num_global_key_value_heads`;
-newer transformers write a `per_layer_config` keyed by layer index. Diffusion checkpoints nest the text
-model in `text_config`; autoregressive ones may also be flat.
+The released form names the full layers' geometry `global_head_dim` and
+`num_global_key_value_heads`; newer transformers write a `per_layer_config` keyed by layer index.
+Diffusion checkpoints nest the text model in `text_config`; autoregressive ones may also be flat.
 """
 
 import json

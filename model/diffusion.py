@@ -32,7 +32,7 @@ class SelfConditioning(nn.Module):
 
 
 class DiffusionTransformer(Transformer):
-    """Prompt and finished canvases pass causally (`encode`); an open canvas bidirectionally (`denoise`)."""
+    """Prompts and finished canvases pass causally (`encode`), an open one both ways (`denoise`)."""
 
     def __init__(self, config: ModelConfig, ops: Ops) -> None:
         super().__init__(config, ops)
@@ -44,7 +44,8 @@ class DiffusionTransformer(Transformer):
         Reads the cache's prefix; the slots after it serve as scratch and are not advanced.
 
         Args:
-            signal_BLD: `signal` of the previous step's scaled logits, None at a canvas's first step.
+            signal_BLD: `signal` of the previous step's scaled logits, None at a canvas's first
+                step.
 
         Returns:
             softcapped logits, fp32 [B, L, V].
@@ -54,7 +55,7 @@ class DiffusionTransformer(Transformer):
             signal_BLD = torch.zeros_like(x_BLD)
         x_BLD = self.self_conditioning(x_BLD, signal_BLD)
         masks = self._masks(canvas_mask, canvas_BL.shape[1], cache)
-        scalars = [block.layer_scalar for block in self.blocks]
+        scalars = [block.layer_scalar for block in self.layers()]
         return self.logits(self._run(x_BLD, masks, cache, scalars, whole_prefix=False))
 
     def signal(self, scaled_logits_BLV: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The key/value cache: one static buffer a layer, allocated once for a generation.
 
-A denoise step writes its canvas into the slots after the cached prefix and attends over a view, so no
-step concatenates or copies the prefix; `advance` alone makes written slots part of the prefix.
+A denoise step writes its canvas into the slots after the cached prefix and attends over a view, so
+no step concatenates or copies the prefix; `advance` alone makes written slots part of the prefix.
 
 Legend: B seqs, L new positions, S slots, G KV heads, H head dim.
 """
@@ -17,7 +17,8 @@ class KVCache:
     """Keys and values [B, G, S, H] for every layer.
 
     Args:
-        num_slots: positions the cache can hold, prompt, committed canvases and the open canvas together.
+        num_slots: positions the cache can hold, prompt, committed canvases and the open canvas
+            together.
         start_B: first real position of each left-padded row, or None when no row is padded.
     """
 

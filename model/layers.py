@@ -54,7 +54,7 @@ class GatedMLP(nn.Module):
 
 
 class Embedding(nn.Module):
-    """The token table [V, D], scaled by sqrt(D) on the way in and tied to the logits on the way out."""
+    """The token table [V, D]: scaled by sqrt(D) on the way in, tied to the logits."""
 
     def __init__(self, vocab_size: int, size: int) -> None:
         super().__init__()
@@ -62,7 +62,8 @@ class Embedding(nn.Module):
         self._scale = size**0.5
 
     def _scale_in_dtype(self) -> float:
-        # The upstream model multiplies by sqrt(D) rounded to the table's dtype (53.0 for D = 2816 in bf16).
+        # The upstream model multiplies by sqrt(D) rounded to the table's dtype (53.0 for D = 2816
+        # in bf16).
         return torch.tensor(self._scale, dtype=self.weight.dtype).item()
 
     def forward(self, token_ids: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class Embedding(nn.Module):
         return nn.functional.embedding(token_ids, self.weight) * self._scale_in_dtype()
 
     def soft(self, probabilities_BLV: Tensor) -> Tensor:
-        """The expected embedding under [B, L, V] probabilities, scaled like a token's: [B, L, D]."""
+        """The expected embedding under [B, L, V] probabilities, scaled like a token's."""
         return (
             torch.matmul(probabilities_BLV.to(self.weight.dtype), self.weight)
             * self._scale_in_dtype()
@@ -84,8 +85,8 @@ class Embedding(nn.Module):
 def rope_table(config: AttentionConfig, num_positions: int) -> tuple[Tensor, Tensor]:
     """cos and sin tables, fp32 [num_positions, H].
 
-    Frequencies follow theta^(-2i/H) for the first `rotary_fraction` of the H/2 pairs and are zero for
-    the rest (those pairs pass unrotated), which is what transformers calls "proportional" RoPE.
+    Frequencies follow theta^(-2i/H) for the first `rotary_fraction` of the H/2 pairs and are zero
+    for the rest (those pairs pass unrotated), which is what transformers calls "proportional" RoPE.
     """
     half = config.head_dim // 2
     num_rotating = int(config.rotary_fraction * config.head_dim // 2)

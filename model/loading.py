@@ -62,12 +62,12 @@ def load(
 
     Args:
         preset_or_path: a name in `PRESETS`, or a folder with config.json and safetensors.
-        weights: a checkpoint folder for a preset, "dummy" for seeded random weights, or None for what
-            belongs to it: the shipped weights of the tiny pair, the folder's own.
+        weights: a checkpoint folder for a preset, "dummy" for seeded random weights, or None for
+            what belongs to it: the shipped weights of the tiny pair, the folder's own.
 
     Raises:
-        ValueError: an unknown name or choice, a preset without weights, or a checkpoint that does not
-            fit; the message names the value and the valid choices.
+        ValueError: an unknown name or choice, a preset without weights, or a checkpoint that does
+            not fit; the message names the value and the valid choices.
     """
     if precision not in list(Precision):
         raise ValueError(f"precision {precision!r} is unknown; valid: {', '.join(Precision)}")

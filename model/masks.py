@@ -51,5 +51,5 @@ def canvas_mask(
 
 
 def first_visible(num_cached: int, window: int | None) -> int:
-    """The oldest cached position a layer still shows: 0, or the last window - 1 of a sliding layer."""
+    """The oldest cached position a layer shows: 0, or its last window - 1 when it slides."""
     return 0 if window is None else max(0, num_cached - (window - 1))

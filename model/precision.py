@@ -4,10 +4,11 @@ The fp8 recipe is the published checkpoint's: e4m3 weights with one static scale
 e4m3 activations with one dynamic scale a token; attention projections, dense MLP and experts. The
 embedding, router, self-conditioning, norms and scalars stay bf16.
 
-Where the processor has no bf16 matrix unit, bf16 is emulated: values are stored and rounded as bf16,
-products are accumulated in fp32. fp8 is emulated wherever its products run in a wider type.
+Where the processor has no bf16 matrix unit, bf16 is emulated: values are stored and rounded as
+bf16, products are accumulated in fp32. fp8 is emulated wherever its products run in a wider type.
 
-Legend: B seqs, L positions, T tokens, D model, E experts, K experts a token, F expert hidden, V vocab.
+Legend: B seqs, L positions, T tokens, D model, E experts, K experts a token, F expert hidden, V
+    vocab.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a model really runs in: `emulated` when a narrower type's products run in a wider one."""
+    """What a model runs in; `emulated` when a narrow type's products run in a wider one."""
 
     precision: Precision
     emulated: bool
@@ -50,19 +51,14 @@ def apply_precision(model: Transformer, precision: Precision) -> Applied:
     model.bfloat16()
     native = has_bf16_units(model.device)
     if precision is Precision.FP8:
-        for block in model.blocks:
-            block.attention.qkv = Fp8Linear(block.attention.qkv)
-            block.attention.output = Fp8Linear(block.attention.output)
-            block.dense.gate_up = Fp8Linear(block.dense.gate_up)
-            block.dense.down = Fp8Linear(block.dense.down)
-            block.experts = Fp8Experts(block.experts)
+        _quantise_matrices(model)
     if not native:
         _widen_products(model)
     return Applied(precision, emulated=precision is Precision.FP8 or not native)
 
 
 def has_bf16_units(device: torch.device) -> bool:
-    """Whether bf16 matrix products run natively: on CUDA, and on processors with AVX512-BF16 or AMX."""
+    """Whether bf16 products run natively: CUDA, and processors with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return True
     cpu = torch.cpu
@@ -85,6 +81,16 @@ def _quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
     scale = (weight.float().abs().amax(-1, keepdim=True) / _FP8_MAX).bfloat16().float()
     scale = scale.clamp(min=torch.finfo(torch.float32).tiny)
     return (weight.float() / scale).clamp(-_FP8_MAX, _FP8_MAX).to(FP8), scale
+
+
+def _quantise_matrices(model: Transformer) -> None:
+    """Replaces the matrices of the fp8 recipe: attention projections, dense MLP, experts."""
+    for block in model.layers():
+        for parent in (block.attention, block.dense):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, Linear):
+                    setattr(parent, name, Fp8Linear(child))
+        setattr(block, "experts", Fp8Experts(block.experts))  # noqa: B010 (another class on purpose)
 
 
 class Fp8Linear(nn.Module):
@@ -164,6 +170,8 @@ class WideExperts(nn.Module):
 
 class WideEmbedding(Embedding):
     """A bf16 embedding whose products (logits, soft embedding) run in fp32, rounded to bf16."""
+
+    _wide: Tensor
 
     def __init__(self, embedding: Embedding) -> None:
         super().__init__(*embedding.weight.shape)

@@ -3,7 +3,7 @@
 Legend: B seqs, L positions, T = B * L tokens, D model, V vocab.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ class Block(nn.Module):
     `encoder_layer_scalar` (diffusion only) to passes that write the cache.
     """
 
+    layer_scalar: Tensor
+    encoder_layer_scalar: Tensor | None
+
     def __init__(self, config: ModelConfig, layer: int, ops: Ops) -> None:
         super().__init__()
         size, eps = config.hidden_size, config.rms_norm_eps
@@ -39,8 +42,8 @@ class Block(nn.Module):
         self.post_experts_norm = RMSNorm(size, eps, ops)
         self.post_feedforward_norm = RMSNorm(size, eps, ops)
         self.register_buffer("layer_scalar", torch.ones(1))
-        if config.canvas_length is not None:
-            self.register_buffer("encoder_layer_scalar", torch.ones(1))
+        is_diffusion = config.canvas_length is not None
+        self.register_buffer("encoder_layer_scalar", torch.ones(1) if is_diffusion else None)
 
     def forward(
         self,
@@ -81,11 +84,15 @@ class Transformer(nn.Module):
         self.config = config
         self.ops = ops
         self.embedding = Embedding(config.vocab_size, config.hidden_size)
-        self.blocks = nn.ModuleList(
-            Block(config, layer, ops) for layer in range(config.num_layers)
-        )
+        self.blocks = nn.ModuleList(Block(config, layer, ops) for layer in range(config.num_layers))
         self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, ops)
         self._ropes: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def layers(self) -> Iterator[Block]:
+        """The blocks, typed."""
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield block
 
     @property
     def dtype(self) -> torch.dtype:
@@ -107,7 +114,10 @@ class Transformer(nn.Module):
         single = length == 1
         make_mask = canvas_mask if single else causal_mask
         masks = self._masks(make_mask, length, cache)
-        scalars = [getattr(b, "encoder_layer_scalar", b.layer_scalar) for b in self.blocks]
+        scalars = [
+            block.layer_scalar if block.encoder_layer_scalar is None else block.encoder_layer_scalar
+            for block in self.layers()
+        ]
         x_BLD = self.embedding(token_BL)
         hidden = self._run(x_BLD, masks, cache, scalars, whole_prefix=not single)
         cache.advance(length)
@@ -143,16 +153,12 @@ class Transformer(nn.Module):
     ) -> Tensor:
         begin, end = cache.num_cached, cache.num_cached + x_BLD.shape[1]
         ropes = {kind: self._rope(kind, begin, end) for kind in masks}
-        for block, kind, scalar in zip(
-            self.blocks, self.config.layer_types, scalars, strict=True
-        ):
-            x_BLD = block(
-                x_BLD, ropes[kind], masks[kind], cache, scalar, whole_prefix=whole_prefix
-            )
+        for block, kind, scalar in zip(self.blocks, self.config.layer_types, scalars, strict=True):
+            x_BLD = block(x_BLD, ropes[kind], masks[kind], cache, scalar, whole_prefix=whole_prefix)
         return self.final_norm(x_BLD)
 
     def _rope(self, kind: str, begin: int, end: int) -> tuple[Tensor, Tensor]:
-        """cos and sin [L, H] of positions begin..end; the tables grow by doubling, on the device."""
+        """cos and sin [L, H] of positions begin..end; the tables grow when needed."""
         table = self._ropes.get(kind)
         if table is None or table[0].shape[0] < end or table[0].device != self.device:
             size = min(max(1024, 2 * end), max(self.config.max_positions, end))

@@ -90,5 +90,5 @@ class Session(Protocol):
         first_canvas: Sequence[Sequence[int]] | None = None,
         max_new_tokens: int | None = None,
     ) -> Iterator[Forward | Delivery]:
-        """Generates for a batch. `row_keys` key each row's noise; `first_canvas` replaces its start."""
+        """Generates for a batch; `row_keys` key each row's noise, `first_canvas` is its start."""
         ...

@@ -1,7 +1,7 @@
 """The operations of a step, chosen once at construction.
 
-`reference` is plain torch and the specification; `torch` computes the same with fused torch calls. A
-model never asks which one it has.
+`reference` is plain torch and the specification; `torch` computes the same with fused torch calls.
+A model never asks which one it has.
 """
 
 from collections.abc import Callable

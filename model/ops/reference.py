@@ -1,4 +1,4 @@
-"""Plain torch, one obvious line after the other: the specification every faster table is tested against.
+"""Plain torch, one obvious line after the other: what every faster table is tested against.
 
 Legend: B seqs, L positions, K keys, T = B * L tokens, D model, N heads, G KV heads, H head dim,
 E experts, F expert hidden, V vocab.
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, in fp32, returned in x's dtype."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, in fp32; x's dtype comes back."""
     wide = x.float()
     normed = wide * torch.pow(wide.pow(2).mean(-1, keepdim=True) + eps, -0.5)
     if weight is not None:
@@ -62,9 +62,7 @@ def _rotate(x_BLNH: Tensor, cos_LH: Tensor, sin_LH: Tensor) -> Tensor:
     return x_BLNH * cos_LH[:, None] + turned * sin_LH[:, None]
 
 
-def attention(
-    q_BNLH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, mask_BNLK: Tensor | None
-) -> Tensor:
+def attention(q_BNLH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, mask_BNLK: Tensor | None) -> Tensor:
     """softmax(q k^T) v with scale 1 and fp32 softmax; True in the mask means visible.
 
     Returns:
@@ -108,7 +106,7 @@ def experts(
         gate_up: [E, 2F, D]; down: [E, D, F].
     """
     out_TD = torch.zeros_like(x_TD)
-    for index in expert_TK.unique().tolist():
+    for index in torch.unique(expert_TK).tolist():
         token, slot = torch.where(expert_TK == index)
         hidden = gated_gelu(F.linear(x_TD[token], gate_up[index]))
         routed = F.linear(hidden, down[index]) * weight_TK[token, slot, None]
@@ -121,9 +119,7 @@ def softcap(logits: Tensor, cap: float) -> Tensor:
     return torch.tanh(logits.float() / cap) * cap
 
 
-def token_statistics(
-    logits_BLV: Tensor, uniform_BL: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def token_statistics(logits_BLV: Tensor, uniform_BL: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What the sampler needs of a temperature-scaled distribution, all from fp32.
 
     The candidate is drawn by inverting the distribution function: the first token whose cumulative

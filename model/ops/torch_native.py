@@ -1,8 +1,8 @@
 """The same operations from fewer and cheaper torch calls.
 
-Contracts as in `model.ops.reference`; equal within rounding, tested in `tests/model/test_ops.py`. On a
-processor small steps cost mostly calls, so norms are shared and composed of the cheapest ones; on CUDA
-torch's fused norm is used.
+Contracts as in `model.ops.reference`; equal within rounding, tested in `tests/model/test_ops.py`.
+On a processor small steps cost mostly calls, so norms are shared and composed of the cheapest ones;
+on CUDA torch's fused norm is used.
 
 Legend: B seqs, L positions, K keys, T = B * L tokens, D model, N heads, G KV heads, H head dim,
 E experts, F expert hidden, V vocab.
@@ -80,9 +80,7 @@ def qkv_norm_rope(
     return qk_BNLH[:, :num_heads], qk_BNLH[:, num_heads:], v_BLGH.transpose(1, 2)
 
 
-def attention(
-    q_BNLH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, mask_BNLK: Tensor | None
-) -> Tensor:
+def attention(q_BNLH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, mask_BNLK: Tensor | None) -> Tensor:
     out = F.scaled_dot_product_attention(
         q_BNLH, k_BGKH, v_BGKH, attn_mask=mask_BNLK, scale=1.0, enable_gqa=True
     )
@@ -93,7 +91,8 @@ def gated_gelu(gate_up: Tensor) -> Tensor:
     gate, up = gate_up.chunk(2, dim=-1)
     if gate.is_cuda or gate.dtype is not torch.float32:
         return F.gelu(gate, approximate="tanh") * up
-    # gelu_tanh(x) = x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)); torch's own tanh form is slower here.
+    # gelu_tanh(x) = x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)); torch's own tanh form is slower
+    # here.
     linear = _constant(_GELU_LINEAR, gate.device)
     slope = torch.sigmoid(torch.addcmul(linear, gate, gate, value=_GELU_CUBIC) * gate)
     return slope * gate * up

@@ -46,9 +46,9 @@ class StepDone:
 class CanvasTrace:
     """What happened on a canvas, per step and position, on the host.
 
-    Tensors are [T, B, L] over the batch's T steps; row b's own are the first `steps` of its delivery.
-    `accepted_count` and `mean_entropy` ([T, B]) exist at every level, the rest from `positions` on,
-    `canvas` (what each step was given) at `full` only.
+    Tensors are [T, B, L] over the batch's T steps; row b's own are the first `steps` of its
+    delivery. `accepted_count` and `mean_entropy` ([T, B]) exist at every level, the rest from
+    `positions` on, `canvas` (what each step was given) at `full` only.
     """
 
     accepted_count: Tensor

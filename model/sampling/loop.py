@@ -1,8 +1,8 @@
 """The one generation loop, for both siblings: a generator of events that never reads a clock.
 
 Blocks come one after the other: a diffusion block is a canvas denoised over several steps, an
-autoregressive block is one token. The host waits for the device in two named places only, `_all_done`
-(the stop check) and `_to_host` (a block's text, once a block).
+autoregressive block is one token. The host waits for the device in two named places only,
+`_all_done` (the stop check) and `_to_host` (a block's text, once a block).
 
 Legend: B seqs, L block length, T steps.
 """
@@ -67,16 +67,19 @@ def generate(
         trace: how much a `BlockDelivered` of a diffusion model carries.
 
     Yields:
-        StepDone after every forward is issued; BlockDelivered when a block's text is in host memory.
+        StepDone after every forward is issued; BlockDelivered when a block's text is in host
+        memory.
 
     Raises:
-        ValueError: no prompt, an empty one, one that does not fit the context, a token id outside the
-            vocabulary, max_new_tokens < 1, or sampling knobs of the other sibling.
+        ValueError: no prompt, an empty one, one that does not fit the context, a token id outside
+            the vocabulary, max_new_tokens < 1, or sampling knobs of the other sibling.
     """
     config = model.config
     is_diffusion = isinstance(model, DiffusionTransformer)
     if is_diffusion != isinstance(sampling, DiffusionSampling):
-        raise ValueError(f"{type(sampling).__name__} cannot drive the {config.decoding} {config.name}")
+        raise ValueError(
+            f"{type(sampling).__name__} cannot drive the {config.decoding} {config.name}"
+        )
     _check_request(config, prompts, max_new_tokens)
     return _generate(
         model,
@@ -112,7 +115,8 @@ def _generate(
     )
     hidden = model.encode(tokens_BP, cache)
     if isinstance(model, DiffusionTransformer):
-        assert isinstance(sampling, DiffusionSampling) and config.canvas_length is not None
+        assert isinstance(sampling, DiffusionSampling)
+        assert config.canvas_length is not None
         noise = noise or SeededNoise(
             seed, range(len(prompts)), config.canvas_length, config.vocab_size
         )
@@ -157,7 +161,8 @@ class _CanvasBlocks:
         self._traces: list[StepTrace] = []
 
     def run(self, block: int, ended: list[bool]) -> Iterator[Event]:
-        # Committed at the start of the next canvas, so the last canvas of a request costs no commit.
+        # Committed at the start of the next canvas, so the last canvas of a request costs no
+        # commit.
         if self._committed_BL is not None:
             self._model.encode(self._committed_BL, self._cache)
             yield StepDone(Phase.COMMIT, block, 1)

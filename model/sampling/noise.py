@@ -1,8 +1,9 @@
 """Randomness of the sampler, separate from it: seeded, or recorded elsewhere and injected.
 
-All noise of a canvas is drawn before its first step: one uniform number a position a step decides the
-candidate, one random token a position a step renoises it. A row's noise depends on the seed, the row's
-key and the canvas alone, so neither batch composition nor tracing changes what a row gets.
+All noise of a canvas is drawn before its first step: one uniform number a position a step decides
+the candidate, one random token a position a step renoises it. A row's noise depends on the seed,
+the row's key and the canvas alone, so neither batch composition nor tracing changes what a row
+gets.
 
 Legend: B seqs, L canvas, N steps, V vocab.
 """
@@ -32,8 +33,13 @@ class CanvasNoise:
     candidate_NBL: Tensor | None = None
 
     def to(self, device: torch.device) -> "CanvasNoise":
-        moved = (self.initial_BL, self.uniform_NBL, self.renoise_NBL, self.candidate_NBL)
-        return CanvasNoise(*(t if t is None else t.to(device, non_blocking=True) for t in moved))
+        candidate = self.candidate_NBL
+        return CanvasNoise(
+            self.initial_BL.to(device, non_blocking=True),
+            self.uniform_NBL.to(device, non_blocking=True),
+            self.renoise_NBL.to(device, non_blocking=True),
+            None if candidate is None else candidate.to(device, non_blocking=True),
+        )
 
 
 class NoiseSource(Protocol):
@@ -77,7 +83,9 @@ class RecordedNoise:
 
     def canvas(self, index: int, num_steps: int) -> CanvasNoise:
         if index >= len(self.canvases):
-            raise ValueError(f"noise is recorded for {len(self.canvases)} canvases, not {index + 1}")
+            raise ValueError(
+                f"noise is recorded for {len(self.canvases)} canvases, not {index + 1}"
+            )
         noise = self.canvases[index]
         if len(noise.renoise_NBL) < num_steps:
             raise ValueError(

@@ -97,9 +97,7 @@ def sequence_batches(
         for chunk in _shuffled_chunks(pool, batch_size, rng):
             width = max(len(p) + len(a) for p, a in chunk)
             rows = [p + a + [pad] * (width - len(p) - len(a)) for p, a in chunk]
-            answers = [
-                [len(p) <= i < len(p) + len(a) for i in range(width)] for p, a in chunk
-            ]
+            answers = [[len(p) <= i < len(p) + len(a) for i in range(width)] for p, a in chunk]
             yield SequenceBatch(torch.tensor(rows), torch.tensor(answers))
 
 

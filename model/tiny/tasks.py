@@ -1,8 +1,9 @@
 """Task families with checkable answers, small enough for a model of a million parameters.
 
-`TINY` is what the pair masters; `TINY_HARD` holds longer ones and 4x4 Sudoku, where correction shows.
-A prompt is one line of text ending in "="; its answer is unique. Prompts whose checksum falls into one
-residue class are held out: training never sees them and evaluation draws nothing else.
+`TINY` is what the pair masters; `TINY_HARD` holds longer ones and 4x4 Sudoku, where correction
+shows. A prompt is one line of text ending in "="; its answer is unique. Prompts whose checksum
+falls into one residue class are held out: training never sees them and evaluation draws nothing
+else.
 """
 
 import random
@@ -11,14 +12,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-_WORDS = (
-    "a an the and but or not no yes we you he she it they this that here there now then up down in "
-    "out on off over under red blue green gold dark light old new big small hot cold fast slow cat "
-    "dog bird fish tree leaf stone river lake sea hill road town house door room table chair book "
-    "page word line name song note time day night year sun moon star sky wind rain snow fire hand "
-    "foot head heart eye ear man woman child king queen friend salt bread milk apple ship train "
-    "goes runs sees takes gives makes finds keeps holds turns opens falls sleeps reads writes sings"
-).split()
+_WORDS = """
+    a an the and but or not no yes we you he she it they this that here there now then up down in
+    out on off over under red blue green gold dark light old new big small hot cold fast slow cat
+    dog bird fish tree leaf stone river lake sea hill road town house door room table chair book
+    page word line name song note time day night year sun moon star sky wind rain snow fire hand
+    foot head heart eye ear man woman child king queen friend salt bread milk apple ship train
+    goes runs sees takes gives makes finds keeps holds turns opens falls sleeps reads writes sings
+""".split()
 _HELD_OUT_CLASSES = 16
 
 
@@ -97,7 +98,7 @@ def _add(digits: int) -> Sampler:
 
 
 def _sudoku(blanks: int) -> Sampler:
-    """A 4x4 Sudoku with a unique solution; rows joined, blanks as "_"; the answer is all 16 digits."""
+    """A 4x4 Sudoku with one solution; rows joined, blanks as "_"; the answer is all 16 digits."""
 
     def sample(rng: random.Random) -> tuple[str, str]:
         digits = rng.sample("1234", 4)
@@ -154,9 +155,7 @@ TINY_HARD: dict[str, Sampler] = {
 WORKLOADS = {"tiny": TINY, "tiny_hard": TINY_HARD}
 
 
-def problems(
-    tasks: dict[str, Sampler], rng: random.Random, *, held_out: bool
-) -> Iterator[Problem]:
+def problems(tasks: dict[str, Sampler], rng: random.Random, *, held_out: bool) -> Iterator[Problem]:
     """An endless stream of problems, tasks drawn uniformly, from one side of the held-out split."""
     names = list(tasks)
     while True:

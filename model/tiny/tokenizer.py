@@ -1,7 +1,7 @@
 """The tiny pair's tokenizer: 64 characters and special tokens, one token a character.
 
-Built once into `weights/tokenizer.json`, the released checkpoints' format; whoever reads a checkpoint
-loads that file with the `tokenizers` library like any other.
+Built once into `weights/tokenizer.json`, the released checkpoints' format; whoever reads a
+checkpoint loads that file with the `tokenizers` library like any other.
 """
 
 import string

@@ -1,9 +1,10 @@
 """Trains the tiny pair: `python -m model.tiny.train diffusion` (or `autoregressive`).
 
-Diffusion: the clean canvas is predicted from one in which a share t ~ U(0, 1) of the positions carries
-uniform random tokens (t = 1 for some examples, as every generation starts there); half of the examples
-also see their own first guess through self-conditioning. Autoregressive: next-token prediction of the
-answer. Both: AdamW, cosine schedule, averaged weights, seeded, resumable from the last saved state.
+Diffusion: the clean canvas is predicted from one in which a share t ~ U(0, 1) of the positions
+carries uniform random tokens (t = 1 for some examples, as every generation starts there); half of
+the examples also see their own first guess through self-conditioning. Autoregressive: next-token
+prediction of the answer. Both: AdamW, cosine schedule, averaged weights, seeded, resumable from the
+last saved state.
 
 Legend: B examples, L canvas, S sequence, V vocab.
 """
@@ -182,7 +183,9 @@ def train(
         if step % _LOG_EVERY == 0:
             mean = sum(window) / len(window)
             curve.append({"step": step, "loss": mean})
-            print(f"{step}/{num_steps} loss {mean:.4f} {time.monotonic() - started:.0f} s", flush=True)
+            print(
+                f"{step}/{num_steps} loss {mean:.4f} {time.monotonic() - started:.0f} s", flush=True
+            )
             window = []
         if step % _SAVE_EVERY == 0 or step == num_steps:
             state = {
