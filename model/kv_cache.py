@@ -6,11 +6,24 @@ no step concatenates or copies the prefix; `advance` alone makes written slots p
 Legend: B seqs, L new positions, S slots, G KV heads, H head dim.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from model.config import ModelConfig
 from model.masks import first_visible
+
+
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    """Views of one layer's buffers: where new positions go and what is attended over."""
+
+    key: tuple[int, int, bool]
+    new_keys: Tensor
+    new_values: Tensor
+    keys: Tensor
+    values: Tensor
 
 
 class KVCache:
@@ -38,6 +51,7 @@ class KVCache:
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
         self._windows: list[int | None] = []
+        self._slots: list[_Slots | None] = [None] * config.num_layers
         for layer_type in config.layer_types:
             attention = config.attention(layer_type)
             shape = (batch_size, attention.num_kv_heads, num_slots, attention.head_dim)
@@ -54,12 +68,29 @@ class KVCache:
         mask carries the window) the view starts at slot 0. Views, not copies.
         """
         begin, length = self.num_cached, key_BGLH.shape[2]
-        assert begin + length <= self.num_slots, "KV cache overflow"
-        keys, values = self._keys[layer], self._values[layer]
-        keys[:, :, begin : begin + length] = key_BGLH
-        values[:, :, begin : begin + length] = value_BGLH
-        first = 0 if whole_prefix else first_visible(begin, self._windows[layer])
-        return keys[:, :, first : begin + length], values[:, :, first : begin + length]
+        slots = self._open_slots(layer, begin, length, whole_prefix)
+        slots.new_keys.copy_(key_BGLH)
+        slots.new_values.copy_(value_BGLH)
+        return slots.keys, slots.values
+
+    def _open_slots(self, layer: int, begin: int, length: int, whole_prefix: bool) -> "_Slots":
+        """The views of a layer for this range; kept, as all steps of a canvas use the same."""
+        key = (begin, length, whole_prefix)
+        kept = self._slots[layer]
+        if kept is None or kept.key != key:
+            end = begin + length
+            assert end <= self.num_slots, "KV cache overflow"
+            keys, values = self._keys[layer], self._values[layer]
+            first = 0 if whole_prefix else first_visible(begin, self._windows[layer])
+            kept = _Slots(
+                key,
+                keys[:, :, begin:end],
+                values[:, :, begin:end],
+                keys[:, :, first:end],
+                values[:, :, first:end],
+            )
+            self._slots[layer] = kept
+        return kept
 
     def advance(self, length: int) -> None:
         """Makes the last `length` written positions part of the prefix."""

@@ -5,6 +5,8 @@ Every module takes an `Ops` (see `model.ops`) at construction; forward has no ba
 Legend: B seqs, L positions, D model, F hidden, H head dim, V vocab.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
@@ -53,29 +55,31 @@ class GatedMLP(nn.Module):
         return self.down(self._gated_gelu(self.gate_up(x)))
 
 
+@lru_cache
+def _rounded_root(size: int, dtype: torch.dtype) -> float:
+    """sqrt(size) rounded to a dtype, as upstream scales embeddings (53.0 for 2816 in bf16)."""
+    return torch.tensor(size**0.5, dtype=dtype).item()
+
+
 class Embedding(nn.Module):
     """The token table [V, D]: scaled by sqrt(D) on the way in, tied to the logits."""
 
     def __init__(self, vocab_size: int, size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocab_size, size))
-        self._scale = size**0.5
+        self._size = size
 
-    def _scale_in_dtype(self) -> float:
-        # The upstream model multiplies by sqrt(D) rounded to the table's dtype (53.0 for D = 2816
-        # in bf16).
-        return torch.tensor(self._scale, dtype=self.weight.dtype).item()
+    @property
+    def _scale(self) -> float:
+        return _rounded_root(self._size, self.weight.dtype)
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """[B, L] ids -> [B, L, D]."""
-        return nn.functional.embedding(token_ids, self.weight) * self._scale_in_dtype()
+        return nn.functional.embedding(token_ids, self.weight) * self._scale
 
     def soft(self, probabilities_BLV: Tensor) -> Tensor:
         """The expected embedding under [B, L, V] probabilities, scaled like a token's."""
-        return (
-            torch.matmul(probabilities_BLV.to(self.weight.dtype), self.weight)
-            * self._scale_in_dtype()
-        )
+        return torch.matmul(probabilities_BLV.to(self.weight.dtype), self.weight) * self._scale
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] -> raw [..., V], before the softcap."""
@@ -83,7 +87,10 @@ class Embedding(nn.Module):
 
 
 def rope_table(config: AttentionConfig, num_positions: int) -> tuple[Tensor, Tensor]:
-    """cos and sin tables, fp32 [num_positions, H].
+    """cos and signed sin tables, fp32 [num_positions, H]: x' = x cos + swap(x) sin.
+
+    Dimension i pairs with i + H/2; `swap` exchanges the halves and the sine's first half is
+    negative.
 
     Frequencies follow theta^(-2i/H) for the first `rotary_fraction` of the H/2 pairs and are zero
     for the rest (those pairs pass unrotated), which is what transformers calls "proportional" RoPE.
@@ -94,5 +101,5 @@ def rope_table(config: AttentionConfig, num_positions: int) -> tuple[Tensor, Ten
     frequencies = torch.zeros(half)
     frequencies[:num_rotating] = 1.0 / (config.rope_theta**exponents)
     angles = torch.arange(num_positions, dtype=torch.float32)[:, None] * frequencies
-    angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos(), angles.sin()
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)

@@ -12,6 +12,7 @@ from model.config import PRESETS, Decoding, ModelConfig, preset
 from model.config_json import read_config
 from model.diffusion import DiffusionTransformer
 from model.dummy import fill_with_random
+from model.folded import fold
 from model.ops import make_ops
 from model.precision import Applied, Precision, apply_precision
 from model.transformer import Transformer
@@ -92,6 +93,8 @@ def load(
         tokenizer = _read_tokenizer(folder)
     model.eval().requires_grad_(False)
     applied = apply_precision(model, Precision(precision))
+    if kernels == "torch":
+        fold(model)
     return LoadedModel(model, config, source, applied, kernels, execution, tokenizer)
 
 

@@ -183,7 +183,7 @@ class WideEmbedding(Embedding):
 
     def soft(self, probabilities_BLV: Tensor) -> Tensor:
         rounded = probabilities_BLV.to(self.weight.dtype)
-        return self._product(rounded, self._wide) * self._scale_in_dtype()
+        return self._product(rounded, self._wide) * self._scale
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self._product(hidden, self._wide.t())

@@ -3,7 +3,8 @@
 Legend: B seqs, L positions, T = B * L tokens, D model, V vocab.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -89,10 +90,8 @@ class Transformer(nn.Module):
         self._ropes: dict[str, tuple[Tensor, Tensor]] = {}
 
     def layers(self) -> Iterator[Block]:
-        """The blocks, typed."""
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            yield block
+        """The blocks, typed; `model.folded` may have replaced them by its twins."""
+        return iter(cast(Iterable[Block], self.blocks))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -153,7 +152,9 @@ class Transformer(nn.Module):
     ) -> Tensor:
         begin, end = cache.num_cached, cache.num_cached + x_BLD.shape[1]
         ropes = {kind: self._rope(kind, begin, end) for kind in masks}
-        for block, kind, scalar in zip(self.blocks, self.config.layer_types, scalars, strict=True):
+        for block, kind, scalar in zip(
+            self.layers(), self.config.layer_types, scalars, strict=True
+        ):
             x_BLD = block(x_BLD, ropes[kind], masks[kind], cache, scalar, whole_prefix=whole_prefix)
         return self.final_norm(x_BLD)
 

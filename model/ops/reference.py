@@ -56,10 +56,10 @@ def qkv_norm_rope(
 
 
 def _rotate(x_BLNH: Tensor, cos_LH: Tensor, sin_LH: Tensor) -> Tensor:
-    """Rotary embedding: dimension i pairs with i + H / 2."""
+    """Rotary embedding with the tables of `model.layers.rope_table`."""
     first, second = x_BLNH.chunk(2, dim=-1)
-    turned = torch.cat((-second, first), dim=-1)
-    return x_BLNH * cos_LH[:, None] + turned * sin_LH[:, None]
+    swapped = torch.cat((second, first), dim=-1)
+    return x_BLNH * cos_LH[:, None] + swapped * sin_LH[:, None]
 
 
 def attention(q_BNLH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, mask_BNLK: Tensor | None) -> Tensor:

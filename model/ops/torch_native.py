@@ -73,8 +73,8 @@ def qkv_norm_rope(
     weight_NH = torch.cat((q_weight.expand(num_heads, -1), k_weight.expand(num_kv_heads, -1)))
     qk = (normed[:, :, :rotated_end] * weight_NH).to(dtype)
     half = qk.shape[-1] // 2
-    turned = torch.cat((-qk[..., half:], qk[..., :half]), dim=-1)
-    qk = torch.addcmul(qk * cos_LH[:, None], turned, sin_LH[:, None])
+    swapped = torch.cat((qk[..., half:], qk[..., :half]), dim=-1)
+    qk = torch.addcmul(qk * cos_LH[:, None], swapped, sin_LH[:, None])
     v_BLGH = normed[:, :, -num_kv_heads:].to(dtype)
     qk_BNLH = qk.transpose(1, 2)
     return qk_BNLH[:, :num_heads], qk_BNLH[:, num_heads:], v_BLGH.transpose(1, 2)

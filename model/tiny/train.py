@@ -1,112 +1,160 @@
-"""Trains the tiny pair: `python -m model.tiny.train diffusion` (or `autoregressive`).
+"""Trains the tiny pair: `python -m model.tiny.train diffusion --out FOLDER` (or `autoregressive`).
 
 Diffusion: the clean canvas is predicted from one in which a share t ~ U(0, 1) of the positions
 carries uniform random tokens (t = 1 for some examples, as every generation starts there); half of
 the examples also see their own first guess through self-conditioning. Autoregressive: next-token
-prediction of the answer. Both: AdamW, cosine schedule, averaged weights, seeded, resumable from the
-last saved state.
-
-Legend: B examples, L canvas, S sequence, V vocab.
+prediction of the answer. Both: AdamW, one cosine cycle, averaged weights, seeded. The folder
+becomes a checkpoint in the released layout (bf16); a stopped training resumes from the state saved
+beside it.
 """
 
 import argparse
 import ctypes
 import json
+import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model.checkpoint import save
 from model.config import Decoding, ModelConfig, preset
+from model.config_json import write_config
 from model.diffusion import DiffusionTransformer
+from model.dummy import fill_with_random
 from model.ops import make_ops
-from model.tiny.data import CanvasBatch, SequenceBatch, canvas_batches, sequence_batches
+from model.tiny.data import canvas_batches, sequence_batches
+from model.tiny.losses import autoregressive_loss, diffusion_loss
 from model.tiny.tokenizer import build_tokenizer
 from model.transformer import Transformer
 
-_FULL_NOISE_SHARE = 0.15
-_SELF_CONDITIONING_SHARE = 0.5
+_AVERAGE_DECAY = 0.998
+_WARM_UP_SHARE = 0.03
 _SAVE_EVERY = 500
 _LOG_EVERY = 50
 
 
-class TapeCache:
-    """A cache that keeps autograd's graph: prefixes are concatenated, nothing is overwritten."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that decides the weights; one training a recipe."""
 
-    def __init__(self, start_B: Tensor | None = None) -> None:
-        self.num_cached = 0
-        self.start_B = start_B
-        self._prefix: dict[int, tuple[Tensor, Tensor]] = {}
-        self._open: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def write_and_view(
-        self, layer: int, key_BGLH: Tensor, value_BGLH: Tensor, *, whole_prefix: bool
-    ) -> tuple[Tensor, Tensor]:
-        del whole_prefix  # training sequences fit into the window
-        if layer in self._prefix:
-            key, value = self._prefix[layer]
-            key_BGLH = torch.cat((key, key_BGLH), dim=2)
-            value_BGLH = torch.cat((value, value_BGLH), dim=2)
-        self._open[layer] = (key_BGLH, value_BGLH)
-        return key_BGLH, value_BGLH
-
-    def advance(self, length: int) -> None:
-        self.num_cached += length
-        self._prefix = dict(self._open)
-
-    def first_rows(self, num_rows: int) -> "TapeCache":
-        """The same prefix for the first rows of the batch alone."""
-        part = TapeCache(None if self.start_B is None else self.start_B[:num_rows])
-        part.num_cached = self.num_cached
-        part._prefix = {
-            layer: (key[:num_rows], value[:num_rows])
-            for layer, (key, value) in self._prefix.items()
-        }
-        return part
+    sibling: str
+    num_steps: int
+    batch_size: int
+    learning_rate: float
+    seed: int
 
 
-def diffusion_loss(
-    model: DiffusionTransformer, batch: CanvasBatch, generator: torch.Generator
-) -> Tensor:
-    """Cross-entropy of the clean canvas, all positions, from a noisy one."""
-    batch_size, length = batch.canvas_BL.shape
-    noise_B1 = torch.rand(batch_size, 1, generator=generator)
-    full = torch.rand(batch_size, 1, generator=generator) < _FULL_NOISE_SHARE
-    corrupt = torch.rand(batch_size, length, generator=generator) < noise_B1.masked_fill(full, 1.0)
-    random_BL = torch.randint(model.config.vocab_size, (batch_size, length), generator=generator)
-    noisy_BL = torch.where(corrupt, random_BL, batch.canvas_BL)
-
-    cache = TapeCache(batch.start_B)
-    model.encode(batch.prefix_BP, cache)
-    num_guided = int(batch_size * _SELF_CONDITIONING_SHARE)
-    with torch.no_grad():
-        temperature = 0.4 + 0.4 * torch.rand(num_guided, 1, 1, generator=generator)
-        guess = model.denoise(noisy_BL[:num_guided], None, cache.first_rows(num_guided))
-        signal = model.signal(guess / temperature)
-        signal = F.pad(signal, (0, 0, 0, 0, 0, batch_size - num_guided))
-    logits_BLV = model.denoise(noisy_BL, signal, cache)
-    return F.cross_entropy(logits_BLV.flatten(0, 1), batch.canvas_BL.flatten())
+def learning_rate_at(step: int, recipe: Recipe) -> float:
+    """Cosine up from 1/25 of the peak over the first 3 % of the steps, then down to nearly zero."""
+    peak, low = recipe.learning_rate, recipe.learning_rate / 25
+    top = _WARM_UP_SHARE * recipe.num_steps - 1
+    if step <= top:
+        begin, end, share = low, peak, step / top
+    else:
+        begin, end, share = peak, low / 1e4, (step - top) / (recipe.num_steps - 1 - top)
+    return end + (begin - end) / 2 * (1 + math.cos(math.pi * share))
 
 
-def autoregressive_loss(model: Transformer, batch: SequenceBatch) -> Tensor:
-    """Cross-entropy of the answer's tokens, each from what precedes it."""
-    hidden = model.encode(batch.token_BS[:, :-1], TapeCache())
-    is_target = batch.is_answer_BS[:, 1:]
-    return F.cross_entropy(model.logits(hidden[is_target]), batch.token_BS[:, 1:][is_target])
+class Trainer:
+    """Model, optimizer, averaged weights and the loss curve, saved and restored together."""
 
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe = recipe
+        self.step = 0
+        self.curve: list[dict[str, float]] = []
+        self._folder = folder
+        self._config = preset(f"tiny-{recipe.sibling}")
+        self._model = _make_model(self._config)
+        fill_with_random(self._model, recipe.seed)
+        self._average = {n: p.detach().clone() for n, p in self._model.named_parameters()}
+        self._optimizer = torch.optim.AdamW(
+            self._model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        if self._state_path.exists():
+            self._restore()
+        self._next_loss = _loss_stream(self._model, self._config, recipe, self.step)
 
-def initialise(model: nn.Module, seed: int) -> None:
-    """Normal weights with variance 1 / fan-in; norms and scales stay at one."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim > 1:
-            std = 0.5 / parameter.shape[-1] ** 0.5 if name == "embedding.weight" else None
-            std = std or parameter.shape[-1] ** -0.5
-            nn.init.normal_(parameter, std=std, generator=generator)
+    @property
+    def _state_path(self) -> Path:
+        return self._folder / "training" / "state.safetensors"
+
+    def run(self) -> None:
+        """Trains to the recipe's last step, saving on the way."""
+        started, window = time.monotonic(), []
+        while self.step < self.recipe.num_steps:
+            window.append(self._advance())
+            if self.step % _LOG_EVERY == 0:
+                loss = sum(window) / len(window)
+                self.curve.append({"step": self.step, "loss": round(loss, 5)})
+                seconds = time.monotonic() - started
+                print(
+                    f"{self.step}/{self.recipe.num_steps} loss {loss:.4f} {seconds:.0f} s",
+                    flush=True,
+                )
+                window = []
+            if self.step % _SAVE_EVERY == 0 or self.step == self.recipe.num_steps:
+                self.save()
+
+    def _advance(self) -> float:
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.step, self.recipe)
+        loss = self._next_loss()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+        self._optimizer.step()
+        self.step += 1
+        with torch.no_grad():
+            for name, parameter in self._model.named_parameters():
+                self._average[name].lerp_(parameter, 1 - _AVERAGE_DECAY)
+        return loss.item()
+
+    def save(self) -> None:
+        """Writes the checkpoint of the averaged weights and, atomically, the training state."""
+        self._state_path.parent.mkdir(parents=True, exist_ok=True)
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in self._model.named_parameters():
+            moments = self._optimizer.state[parameter]
+            tensors[f"model/{name}"] = parameter.detach()
+            tensors[f"average/{name}"] = self._average[name]
+            tensors[f"exp_avg/{name}"] = moments["exp_avg"]
+            tensors[f"exp_avg_sq/{name}"] = moments["exp_avg_sq"]
+        progress = {"step": self.step, "curve": self.curve, "recipe": asdict(self.recipe)}
+        part = self._state_path.with_suffix(".part")
+        save_file(tensors, part, metadata={"progress": json.dumps(progress)})
+        part.rename(self._state_path)
+
+        averaged = _make_model(self._config)
+        averaged.load_state_dict(self._average, strict=False)  # buffers keep their ones
+        save(averaged, self._config, self._folder / "model.safetensors", torch.bfloat16)
+        write_config(self._config, self._folder)
+        build_tokenizer().save(str(self._folder / "tokenizer.json"))
+        (self._folder / "training.json").write_text(json.dumps(progress, indent=1) + "\n")
+
+    def _restore(self) -> None:
+        with safe_open(self._state_path, framework="pt") as file:
+            progress: dict[str, Any] = json.loads(file.metadata()["progress"])
+            if progress["recipe"] != asdict(self.recipe):
+                raise ValueError(
+                    f"{self._folder} holds a training by another recipe: {progress['recipe']}"
+                )
+            self.step, self.curve = progress["step"], progress["curve"]
+            for name, parameter in self._model.named_parameters():
+                with torch.no_grad():
+                    parameter.copy_(file.get_tensor(f"model/{name}"))
+                self._average[name] = file.get_tensor(f"average/{name}")
+                self._optimizer.state[parameter] = {
+                    "step": torch.tensor(float(self.step)),
+                    "exp_avg": file.get_tensor(f"exp_avg/{name}"),
+                    "exp_avg_sq": file.get_tensor(f"exp_avg_sq/{name}"),
+                }
 
 
 def keep_freed_memory() -> None:
@@ -119,108 +167,37 @@ def keep_freed_memory() -> None:
         libc.mallopt(option, 1 << 30)
 
 
-def make_model(config: ModelConfig) -> Transformer:
+def _make_model(config: ModelConfig) -> Transformer:
     kind = DiffusionTransformer if config.decoding is Decoding.DIFFUSION else Transformer
     return kind(config, make_ops("torch"))
 
 
-def loss_stream(
-    model: Transformer, config: ModelConfig, batch_size: int, seed: int
+def _loss_stream(
+    model: Transformer, config: ModelConfig, recipe: Recipe, step: int
 ) -> Callable[[], Tensor]:
-    """A function that draws the next batch and returns its loss."""
-    tokenizer = build_tokenizer()
+    """A function that draws the next batch and returns its loss; a resumed one draws new data."""
+    tokenizer, seed = build_tokenizer(), recipe.seed + step
     if isinstance(model, DiffusionTransformer):
         generator = torch.Generator().manual_seed(seed)
-        canvases = canvas_batches(tokenizer, config, batch_size, seed)
+        canvases = canvas_batches(tokenizer, config, recipe.batch_size, seed)
         return lambda: diffusion_loss(model, next(canvases), generator)
-    sequences = sequence_batches(tokenizer, config, batch_size, seed)
+    sequences = sequence_batches(tokenizer, config, recipe.batch_size, seed)
     return lambda: autoregressive_loss(model, next(sequences))
 
 
-def train(
-    config: ModelConfig,
-    out: Path,
-    *,
-    num_steps: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-) -> None:
-    """Trains one sibling and writes `out/model.safetensors` (bf16) and `out/curve.json`."""
-    keep_freed_memory()
-    out.mkdir(parents=True, exist_ok=True)
-    model = make_model(config)
-    initialise(model, seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, num_steps, pct_start=0.03, cycle_momentum=False
-    )
-    average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
-    )
-    state_path, step, curve = out / "state.pt", 0, []
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        step, curve = state["step"], state["curve"]
-    next_loss = loss_stream(model, config, batch_size, seed + step)
-    started, window = time.monotonic(), []
-    while step < num_steps:
-        loss = next_loss()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        average.update_parameters(model)
-        step += 1
-        window.append(loss.item())
-        if step % _LOG_EVERY == 0:
-            mean = sum(window) / len(window)
-            curve.append({"step": step, "loss": mean})
-            print(
-                f"{step}/{num_steps} loss {mean:.4f} {time.monotonic() - started:.0f} s", flush=True
-            )
-            window = []
-        if step % _SAVE_EVERY == 0 or step == num_steps:
-            state = {
-                "model": model.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "step": step,
-                "curve": curve,
-            }
-            torch.save(state, state_path.with_suffix(".part"))
-            state_path.with_suffix(".part").rename(state_path)
-            save(average.module, config, out / "model.safetensors", torch.bfloat16)
-            (out / "curve.json").write_text(json.dumps(curve))
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("sibling", choices=[d.value for d in Decoding])
     parser.add_argument("--out", type=Path, required=True, help="folder for weights and state")
-    parser.add_argument("--num-steps", type=int, default=8000)
-    parser.add_argument("--batch-size", type=int, default=96)
+    parser.add_argument("--num-steps", type=int, default=8500)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    train(
-        preset(f"tiny-{arguments.sibling}"),
-        arguments.out,
-        num_steps=arguments.num_steps,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        seed=arguments.seed,
-    )
+    given = vars(parser.parse_args())
+    torch.set_num_threads(given.pop("threads"))
+    keep_freed_memory()
+    Trainer(folder=given.pop("out"), recipe=Recipe(**given)).run()
 
 
 if __name__ == "__main__":
