@@ -15,11 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench import provenance
 from bench.build import build_session, build_workload, decoding_of
+from bench.collect import point_tables
 from bench.compose import Point, compose_points
 from bench.report import print_summary, render
 from bench.runner import PointRun, run_points
 from bench.store import RunWriter, open_run
-from bench.summary import point_tables
 
 _RUNS = Path("results") / "runs"
 

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
-from model.tiny.tasks import evaluation_set
+from model.tiny.tasks import evaluation_set, parses
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,10 @@ class Prompt:
     task: str
     text: str
     answer: str | None
+
+    def parses(self, text: str) -> bool:
+        """Whether a text has the form of an answer."""
+        return parses(self.task, text)
 
     def is_correct(self, text: str) -> bool | None:
         return None if self.answer is None else text == self.answer

@@ -7,6 +7,7 @@ else.
 """
 
 import random
+import re
 import string
 import zlib
 from collections.abc import Callable, Iterator
@@ -153,6 +154,23 @@ TINY_HARD: dict[str, Sampler] = {
     "sudoku": _sudoku(6),
 }
 WORKLOADS = {"tiny": TINY, "tiny_hard": TINY_HARD}
+
+_ANSWER_FORMS = {
+    "edit": r"[a-z]+( [a-z]+)*",
+    "count": r"\d+( \d+)+",
+    "reverse": r"[a-z]+",
+    "sort": r"[a-z]+",
+    "add": r"\d+",
+    "reverse_long": r"[a-z]+",
+    "sort_long": r"[a-z]+",
+    "add_long": r"\d+",
+    "sudoku": r"[1-4]{16}",
+}
+
+
+def parses(task: str, text: str) -> bool:
+    """Whether a text has the form of an answer to the task, right or wrong."""
+    return re.fullmatch(_ANSWER_FORMS[task], text) is not None
 
 
 def problems(tasks: dict[str, Sampler], rng: random.Random, *, held_out: bool) -> Iterator[Problem]:

@@ -1,0 +1,64 @@
+"""From a measured point to its checked tables."""
+
+import pandas as pd
+
+from bench import rows
+from bench.requests import TIMED
+from bench.runner import PointRun, peak_rss_bytes
+from bench.summary import point_row
+from bench.tables import frame
+
+
+def point_tables(run: PointRun) -> dict[str, pd.DataFrame]:
+    """Every table's rows of a point, as far as it has been measured."""
+    judge = _judge(run)
+    own: dict[str, list[rows.Row]] = {
+        "requests": [rows.request_row(r, judge) for r in run.requests],
+        "canvases": [row for r in run.requests for row in rows.canvas_rows(r)],
+        "steps": [row for r in run.requests for row in rows.step_rows(r)],
+        "positions": rows.position_rows(run.requests, judge),
+        "repairs": [rows.repair_row(r) for r in run.repairs],
+    }
+    keys = {"config_hash": run.point.config_hash, "point_id": run.point.point_id}
+    tables = {name: frame(name, found, keys) for name, found in own.items()}
+    summary = point_row(tables, _knobs(run)) | {"peak_rss_bytes": peak_rss_bytes()}
+    return tables | {"points": frame("points", [summary], keys)}
+
+
+def _judge(run: PointRun) -> rows.Judge:
+    by_id = {prompt.request_id: prompt for prompt in run.workload.prompts}
+    has_answers = all(prompt.answer is not None for prompt in run.workload.prompts)
+    session = run.session
+    return rows.Judge(
+        decode=session.decode,
+        token_text=session.vocabulary,
+        eos_token_ids=frozenset(session.identity.eos_token_ids),
+        check=(lambda i, text: bool(by_id[i].is_correct(text))) if has_answers else None,
+        parses=lambda i, text: by_id[i].parses(text),
+    )
+
+
+def _knobs(run: PointRun) -> rows.Row:
+    """What the point was configured with and what really ran."""
+    config, identity = run.point.config, run.session.identity
+    return {
+        "decoding": identity.decoding,
+        "precision": config.precision.name,
+        "emulated": identity.emulated,
+        "kernels": config.kernels.name,
+        "execution": config.execution.name,
+        "backend": config.backend.name,
+        "model": identity.model,
+        "weights": identity.weights,
+        "weights_sha256": identity.weights_sha256,
+        "device": identity.device,
+        "workload": config.workload.tasks,
+        "eos_policy": config.workload.eos_policy.name,
+        "max_new_tokens": config.workload.max_new_tokens,
+        "measure": config.measure.name.name,
+        "trace": config.trace.name,
+        "timed": TIMED,
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "canvas_length": identity.canvas_length,
+    }

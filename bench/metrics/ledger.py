@@ -1,0 +1,42 @@
+"""The token ledger and its audit: every slot and every step of a request is accounted for.
+
+slots committed = C x canvases = delivered + after EOS + over limit + rows already ended;
+slot-steps: denoise forwards of the batch = active + waiting for a slower row + ended. A request
+whose ledger does not sum invalidates its point.
+"""
+
+import numpy as np
+import pandas as pd
+
+
+def audit(
+    requests: pd.DataFrame, steps: pd.DataFrame, canvas_length: int | None, eos_policy: str
+) -> list[str]:
+    """What is wrong with a point's measurement, as reasons; an empty list when nothing is."""
+    reasons = []
+    committed = (
+        requests["delivered_tokens"]
+        + requests["after_eos_slots"]
+        + requests["over_limit_slots"]
+        + requests["row_ended_slots"]
+    )
+    if not committed.equals(requests["slots_committed"]):
+        reasons.append("ledger_does_not_sum")
+    elif canvas_length is not None and not requests["slots_committed"].equals(
+        requests["num_canvases"] * canvas_length
+    ):
+        reasons.append("ledger_does_not_match_canvases")
+    denoise = steps[steps["phase"] == "denoise"]
+    active = denoise.groupby(["process_id", "repeat", "request_id"]).size()
+    keys = pd.MultiIndex.from_frame(requests[["process_id", "repeat", "request_id"]])
+    counted = active.reindex(keys, fill_value=0).to_numpy()
+    if not np.array_equal(counted, requests["active_row_steps"].to_numpy()):
+        reasons.append("steps_do_not_sum")
+    if eos_policy == "ignore" and (requests["finish_reason"] == "eos").any():
+        reasons.append("stopped_at_an_ignored_eos")
+    entropy = denoise["mean_entropy_nat"].astype(float)
+    if not np.isfinite(entropy[denoise["mean_entropy_nat"].notna()]).all():
+        reasons.append("entropy_not_finite")
+    if (requests["wall_s"] <= 0).any():
+        reasons.append("time_not_positive")
+    return reasons

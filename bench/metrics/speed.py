@@ -1,0 +1,42 @@
+"""Speed of requests, always named in full. Rates over many requests are ratios of sums.
+
+A delivery k is final at host time t_k (seconds since its request began) and brings d_k tokens: up
+to a canvas for diffusion, one token autoregressively. The wall time of a batch counts once, so a
+request that shared its batch with B - 1 others carries a B-th of it.
+"""
+
+import pandas as pd
+
+
+def request_times(requests: pd.DataFrame) -> pd.DataFrame:
+    """Numerators and denominators of every rate, one row a request, seconds and tokens.
+
+    Needs the columns delivered_tokens, first_delivery_tokens, first_canvas_s, last_delivery_s,
+    wall_s, prefill_s, slots_committed, batch_size. `decode_*` are NaN with a single delivery.
+    """
+    share = 1.0 / requests["batch_size"]
+    later = requests["delivered_tokens"] - requests["first_delivery_tokens"]
+    gap = requests["last_delivery_s"] - requests["first_canvas_s"]
+    several = later > 0
+    return pd.DataFrame(
+        {
+            "tokens": requests["delivered_tokens"],
+            "slots": requests["slots_committed"],
+            "wall_s": requests["wall_s"] * share,
+            "after_prefill_s": (requests["wall_s"] - requests["prefill_s"]) * share,
+            "decode_tokens": later.where(several),
+            "decode_s": (gap * share).where(several),
+            # Token-streaming tools count all tokens but the first one, not the first delivery.
+            "inverse_tpot_tokens": (requests["delivered_tokens"] - 1).where(several),
+        }
+    )
+
+
+RATES: dict[str, tuple[str, str]] = {
+    "delivered_tok_per_s": ("tokens", "wall_s"),
+    "decode_tok_per_s": ("decode_tokens", "decode_s"),
+    "generation_tok_per_s_excl_prefill": ("tokens", "after_prefill_s"),
+    "slot_tok_per_s": ("slots", "wall_s"),
+    "inverse_tpot_tok_per_s": ("inverse_tpot_tokens", "decode_s"),
+}
+"""Every rate as (numerator, denominator) of `request_times`."""

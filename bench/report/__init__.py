@@ -1,0 +1,6 @@
+"""What a run looks like to people: plots, a self-contained page and a terminal summary; no torch."""
+
+from bench.report.page import render
+from bench.report.terminal import print_summary
+
+__all__ = ["print_summary", "render"]

@@ -1,0 +1,80 @@
+"""What each number of a report means, word for word what was computed."""
+
+DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
+    "Speed": (
+        (
+            "delivered tok/s",
+            "Delivered tokens / wall seconds of the request, prefill included; a ratio of sums over "
+            "requests. Delivered: up to and including the first EOS, what a user got.",
+        ),
+        (
+            "decode tok/s",
+            "(delivered - tokens of the first delivery) / (time of the last delivery - time of the "
+            "first). n/a where an answer came in one delivery, e.g. in a single canvas.",
+        ),
+        (
+            "interval",
+            "95 %. Between processes where a point has several; within the one process otherwise.",
+        ),
+    ),
+    "Work": (
+        (
+            "steps a canvas",
+            "Denoise forwards until the canvas stopped; the commit that writes its cache is not one.",
+        ),
+        ("cap rate", "Share of canvases stopped by the step limit. n/a where steps are forced."),
+        ("canvas fill", "Answer positions / positions of the canvas."),
+        (
+            "tokens a forward",
+            "Delivered tokens / denoise forwards; the autoregressive model has none, so n/a.",
+        ),
+    ),
+    "Revision (process; needs no right answer)": (
+        (
+            "accepted",
+            "The sampler took its candidate at this step; every other position is renoised.",
+        ),
+        ("revoked", "Accepted at the step before, not at this one; counted per answer position."),
+        (
+            "revised after accept",
+            "Share of answer positions whose delivered token differs from the most likely token when "
+            "the position was first accepted.",
+        ),
+        (
+            "settled",
+            "Accepted, with the most likely token equal to the delivered one from here on.",
+        ),
+    ),
+    "Self-correction (needs a checker)": (
+        (
+            "reference points",
+            "Half: step T/2, rounded up. Accepted: first step by which every answer position has been "
+            "accepted once. Parses: first step whose answer parses. Never reached: unresolved, kept "
+            "in the total.",
+        ),
+        (
+            "net correction",
+            "(wrong at the reference and right at the end - right at the reference and wrong at the "
+            "end) / all problems; the headline uses half.",
+        ),
+        ("locked in", "Wrong at the reference and the same text at the end, of all problems."),
+        ("ever-right gap", "Right at some step, wrong at the end, of all problems."),
+        (
+            "repaired, preserved",
+            "Some tokens of a right canvas are replaced at random and it is denoised again. Repaired: "
+            "share of those tokens that came back right; preserved: share of the others that stayed.",
+        ),
+        (
+            "accuracy",
+            "Share of prompts whose delivered answer is exactly right; empty ones are wrong.",
+        ),
+    ),
+    "Validity": (
+        (
+            "valid, low_validity, invalid",
+            "A measurement fault (say, a token ledger that does not sum) makes a point invalid: shown, "
+            "never summarised. More than 5 % empty or truncated answers make it low_validity.",
+        ),
+        ("n/a", "Unknown or not defined for this point. Never a zero."),
+    ),
+}

@@ -1,0 +1,156 @@
+"""Speed with quality beside it: delivered tok/s and accuracy of every point."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from bench.report.figures import Plot, empty, framed, strip_frame
+from bench.report.findings import compared_pair, speed_ratio
+from bench.report.style import (
+    INK,
+    MUTED,
+    decoding_colour,
+    digits,
+    percent_text,
+    plural,
+    precision_style,
+    span,
+)
+from bench.report.view import Point, View
+
+_METRIC = "delivered_tok_per_s"
+
+
+def plot_speed(view: View) -> Plot:
+    """Bars of delivered tok/s from zero, one a point, and the accuracy of the same point."""
+    points = [p for p in view.points if p.number(_METRIC) is not None]
+    if not points:
+        reason = "no point of this run has a speed; see the failures and the validity column."
+        return empty(view, "speed", "Delivered tok/s", reason)
+    plot = framed(
+        view,
+        "speed",
+        0.75 + 0.52 * len(points),
+        title=_title(view),
+        units=_units(points),
+        caption=f"Timed: {view.timed}.",
+    )
+    speed, quality = plot.figure.subplots(1, 2, sharey=True, width_ratios=(1.55, 1))
+    labels = []
+    for y, point in enumerate(points):
+        _bar(speed, y, point)
+        _repeats(speed, y, point, view.table("requests", "point_id"))
+        _accuracy(quality, y, point)
+        labels.append(point.name + ("" if point.usable else "\ninvalid"))
+    speed.set_yticks(range(len(points)), labels)
+    speed.tick_params(axis="y", labelcolor=INK)
+    speed.set_ylim(len(points) - 0.45, -0.55)
+    speed.set_xlim(0, 1.34 * max(_reach(p) for p in points))
+    speed.set_xlabel("delivered tok/s, prefill included")
+    speed.set_title("Speed")
+    _accuracy_scale(quality, points)
+    quality.set_xlabel("answers correct, % of prompts")
+    quality.set_title("Accuracy of the same answers")
+    for axes in (speed, quality):
+        strip_frame(axes, grid="x")
+    return plot
+
+
+def _title(view: View) -> str:
+    pair = compared_pair(view)
+    if pair is None:
+        fastest = max(view.points, key=lambda p: p.number(_METRIC) or 0)
+        return f"{fastest.name} delivered {digits(fastest.number(_METRIC))} tok/s"
+    diffusion, autoregressive = pair
+    return (
+        f"In {diffusion.precision}, diffusion delivered {digits(diffusion.number(_METRIC))} tok/s and "
+        f"autoregressive {digits(autoregressive.number(_METRIC))}: "
+        f"{digits(speed_ratio(diffusion, autoregressive))}\N{MULTIPLICATION SIGN}"
+    )
+
+
+def _units(points: list[Point]) -> str:
+    first = points[0]
+    sizes = [
+        plural(n, noun)
+        for noun, column in (
+            ("process", "num_processes"),
+            ("repeat", "num_repeats"),
+            ("prompt", "num_prompts"),
+        )
+        if (n := first.count(column)) is not None
+    ]
+    parts = [f"n a point: {', '.join(sizes)}."] if sizes else []
+    if any(p.estimate(_METRIC).has_interval for p in points):
+        within = " within the one process" if first.one_process else " between processes"
+        parts.append(f"Whiskers: 95 % interval{within}.")
+    parts.append("Small dots: each repeat.")
+    if any(p.flag("emulated") for p in points):
+        parts.append(
+            "Precision is emulated on this CPU: ratios between precisions do not carry over to GPUs."
+        )
+    return " ".join(parts)
+
+
+def _reach(point: Point) -> float:
+    estimate = point.estimate(_METRIC)
+    return max(estimate.value or 0, estimate.hi or 0)
+
+
+def _bar(axes: Axes, y: int, point: Point) -> None:
+    estimate = point.estimate(_METRIC)
+    value = estimate.value or 0.0
+    colour = decoding_colour(point.decoding)
+    style = precision_style(point.precision)
+    axes.barh(y, value, height=0.56, color=colour, alpha=0.9 if point.usable else 0.3)
+    axes.plot(
+        value, y, style.marker, color=colour, markeredgecolor="white", markersize=8, clip_on=False
+    )
+    if estimate.has_interval:
+        axes.plot([estimate.lo, estimate.hi], [y, y], color=INK, linewidth=1.6)
+        note = f"{span(estimate.lo, estimate.hi)}"
+    else:
+        note = f"n = {plural(point.count('num_processes') or 1, 'process')}"
+    offset = {"textcoords": "offset points", "va": "center"}
+    at = (_reach(point), y)
+    axes.annotate(digits(value), at, (10, 6), fontweight="bold", **offset)  # type: ignore[arg-type]
+    axes.annotate(note, at, (10, -6), color=MUTED, fontsize=8, **offset)  # type: ignore[arg-type]
+
+
+def _repeats(axes: Axes, y: int, point: Point, requests: pd.DataFrame) -> None:
+    """Ratio of sums of each repeat; only unbatched, where the seconds of requests add up."""
+    needed = {"repeat", "wall_s", "delivered_tokens"}
+    if point.count("batch_size") not in (None, 1) or not needed <= set(requests.columns):
+        return
+    own = requests[requests["point_id"] == point.point_id]
+    levels = [c for c in ("process_id", "repeat") if c in own.columns]
+    sums = own.groupby(levels)[["delivered_tokens", "wall_s"]].sum()
+    rates = sums["delivered_tokens"] / sums["wall_s"]
+    axes.plot(rates, [y + 0.36] * len(rates), ".", color=MUTED, markersize=4, alpha=0.8)
+
+
+def _accuracy_scale(axes: Axes, points: list[Point]) -> None:
+    """From the tens below the lowest interval to 100: points, unlike bars, need no zero."""
+    estimates = [p.estimate("accuracy") for p in points]
+    lows = [e.lo if e.lo is not None else e.value for e in estimates if e.value is not None]
+    lowest = max(0, min(90, 10 * int(9.5 * min((v for v in lows if v is not None), default=0))))
+    ticks = range(lowest, 101, 10 if lowest >= 50 else 20)
+    axes.set_xticks([t / 100 for t in ticks], [str(t) for t in ticks])
+    axes.set_xlim(lowest / 100, 1.005)
+
+
+def _accuracy(axes: Axes, y: int, point: Point) -> None:
+    estimate = point.estimate("accuracy")
+    if estimate.value is None:
+        axes.text(0.02, y, "n/a", color=MUTED, va="center", transform=axes.get_yaxis_transform())
+        return
+    colour = decoding_colour(point.decoding)
+    style = precision_style(point.precision)
+    if estimate.has_interval:
+        axes.plot([estimate.lo, estimate.hi], [y, y], color=colour, linewidth=2)
+        note = span(estimate.lo, estimate.hi, scale=100)
+    else:
+        note = "no interval"
+    axes.plot(estimate.value, y, style.marker, color=colour, markeredgecolor="white", markersize=8)
+    beside = {"transform": axes.get_yaxis_transform(), "va": "center"}
+    axes.text(1.04, y - 0.12, percent_text(estimate.value), fontweight="bold", **beside)  # type: ignore[arg-type]
+    axes.text(1.04, y + 0.16, note, color=MUTED, fontsize=8, **beside)  # type: ignore[arg-type]

@@ -1,0 +1,149 @@
+"""The visual language, once: colours, glyphs and number formats of plots, pages and the terminal.
+
+A reader who has seen one plot can read all. Decoding is a colour, precision a marker and a line style,
+a task one of a fixed order of colours, a canvas state a colour and a glyph. Colours are Okabe-Ito,
+which colour-blind readers can tell apart. Nothing here imports a plotting library.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+INK = "#1b1f24"
+MUTED = "#57606a"
+RULE = "#d0d7de"
+PAPER = "#ffffff"
+
+DECODING_COLOURS = {"diffusion": "#0072B2", "autoregressive": "#E69F00"}
+OTHER_COLOUR = "#7a828b"
+# The Okabe-Ito colours that mean neither a decoding nor a plain black line, in a fixed order.
+TASK_COLOURS = ("#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8A900")
+
+RIGHT_COLOUR = "#009E73"
+WRONG_COLOUR = "#D55E00"
+LOCKED_COLOUR = "#7a828b"
+
+NOT_AVAILABLE = "n/a"
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionStyle:
+    """How a precision is drawn: never by colour alone."""
+
+    marker: str
+    line: str
+
+
+PRECISION_STYLES = {
+    "fp32": PrecisionStyle("s", ":"),
+    "bf16": PrecisionStyle("D", "--"),
+    "fp8": PrecisionStyle("o", "-"),
+}
+OTHER_PRECISION = PrecisionStyle("^", "-.")
+
+
+class State(IntEnum):
+    """What a canvas position is at a step; `bench.report.states` decides which."""
+
+    NOISE = 0
+    ACCEPTED = 1
+    REVOKED = 2
+    REVISED = 3
+    SETTLED = 4
+    AFTER_EOS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class StateStyle:
+    """Colour, text glyph and plot marker ("" draws none) of a state, with the words of its legend."""
+
+    label: str
+    colour: str
+    glyph: str
+    marker: str
+    ink: str
+
+
+STATE_STYLES = {
+    State.NOISE: StateStyle("noise, darker at higher entropy", "#E4E7EB", "░", "", "#57606a"),
+    State.ACCEPTED: StateStyle("accepted, not final", "#B9DCF2", "○", "o", "#0b4f7d"),
+    State.REVOKED: StateStyle("revoked", "#D55E00", "×", "x", "#ffffff"),
+    State.REVISED: StateStyle("revised after accept", "#CC79A7", "△", "^", "#1b1f24"),
+    State.SETTLED: StateStyle("settled", "#009E73", "■", "s", "#ffffff"),
+    State.AFTER_EOS: StateStyle("after EOS", "#FFFFFF", "·", ".", "#57606a"),
+}
+
+
+def decoding_colour(decoding: str) -> str:
+    return DECODING_COLOURS.get(decoding, OTHER_COLOUR)
+
+
+def precision_style(precision: str) -> PrecisionStyle:
+    return PRECISION_STYLES.get(precision, OTHER_PRECISION)
+
+
+def task_colours(tasks: Iterable[str]) -> dict[str, str]:
+    """Colour of each task: fixed order of the sorted names, so one run's plots agree."""
+    names = sorted(set(tasks))
+    return {name: TASK_COLOURS[i % len(TASK_COLOURS)] for i, name in enumerate(names)}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its 95 % interval; None is unknown, and an interval may be missing."""
+
+    value: float | None
+    lo: float | None = None
+    hi: float | None = None
+
+    @property
+    def has_interval(self) -> bool:
+        return self.lo is not None and self.hi is not None
+
+    def apart_from(self, other: "Estimate") -> bool | None:
+        """Whether the two intervals do not overlap; None when either is missing."""
+        if self.lo is None or self.hi is None or other.lo is None or other.hi is None:
+            return None
+        return self.lo > other.hi or other.lo > self.hi
+
+
+def digits(value: float | None, *, signed: bool = False) -> str:
+    """Three significant digits with thousands separators: 1,240, 93.0, 0.0123; n/a when unknown."""
+    if value is None or not math.isfinite(value):
+        return NOT_AVAILABLE
+    sign = "+" if signed and value > 0 else ""
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.3g}")
+    decimals = max(0, 2 - math.floor(math.log10(abs(rounded))))
+    return f"{sign}{rounded:,.{decimals}f}"
+
+
+def tidy(value: float | None) -> str:
+    """Like digits, but a whole number stays whole: the median of counts is 4, not 4.00."""
+    whole = value is not None and math.isfinite(value) and value == round(value)
+    return f"{value:,.0f}" if whole else digits(value)
+
+
+def percent(share: float | None, *, signed: bool = False) -> str:
+    """A share as a percentage without its sign, for cells whose header carries the unit."""
+    return digits(None if share is None else 100 * share, signed=signed)
+
+
+def percent_text(share: float | None) -> str:
+    """A share in a sentence: 93.0 %."""
+    return NOT_AVAILABLE if share is None else f"{percent(share)} %"
+
+
+def span(lo: float | None, hi: float | None, *, scale: float = 1.0) -> str:
+    """An interval in words, so that a minus sign is never read as a dash: 1,200 to 1,280."""
+    if lo is None or hi is None:
+        return NOT_AVAILABLE
+    return f"{digits(scale * lo)} to {digits(scale * hi)}"
+
+
+def plural(count: int, noun: str) -> str:
+    """1 process, 2 processes, 1,200 canvases."""
+    suffix = "" if count == 1 else "es" if noun.endswith(("s", "sh", "ch")) else "s"
+    return f"{count:,} {noun}{suffix}"

@@ -1,0 +1,127 @@
+"""The report's tables as text: headers with units, cells with intervals, n/a for the unknown."""
+
+from dataclasses import dataclass
+
+from bench.report.style import NOT_AVAILABLE, Estimate, digits, percent, span, tidy
+from bench.report.view import Point, View
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value and, below it, its interval or a remark."""
+
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A caption, a header of (name, unit) and rows of cells; the first `words` columns are text."""
+
+    caption: str
+    header: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    words: int = 2
+
+
+def points_table(view: View) -> Table:
+    """Every point: speed, work, quality, correction, validity."""
+    header = (
+        ("decoding", ""),
+        ("precision", ""),
+        ("delivered", "tok/s"),
+        ("accuracy", "%"),
+        ("decode", "tok/s"),
+        ("steps a canvas", "median / p90"),
+        ("cap rate", "%"),
+        ("tokens a forward", ""),
+        ("net correction", "% of problems"),
+        ("repaired", "% of tokens"),
+        ("validity", ""),
+    )
+    return Table(
+        "Every point, with 95 % intervals. All numbers are measured; none is published, projected or "
+        "assumed.",
+        header,
+        tuple(_point_cells(p) for p in view.points),
+    )
+
+
+def sizes_table(view: View) -> Table:
+    """n at each level of sampling."""
+    columns = (
+        ("processes", "num_processes"),
+        ("repeats", "num_repeats"),
+        ("prompts", "num_prompts"),
+        ("requests", "num_requests"),
+        ("canvases", "num_canvases"),
+        ("correction", "correction_n"),
+        ("repair", "repair_n"),
+        ("batch", "batch_size"),
+    )
+    rows = tuple(
+        (Cell(p.decoding), Cell(p.precision), *(Cell(_whole(p, key)) for _, key in columns))
+        for p in view.points
+    )
+    header = (("decoding", ""), ("precision", ""), *((name, "") for name, _ in columns))
+    return Table("n at each level. The unit of inference for speed is the process.", header, rows)
+
+
+def failures_table(view: View) -> Table | None:
+    """What went wrong, if anything did: at most 20 rows, columns as recorded."""
+    frame = view.tables["failures"]
+    if frame.empty:
+        return None
+    columns = [c for c in frame.columns if c not in ("schema_version", "config_hash")]
+    rows = tuple(
+        tuple(Cell(str(value)) for value in row)
+        for row in frame[columns].head(20).itertuples(index=False)
+    )
+    header = tuple((str(c), "") for c in columns)
+    return Table(f"Failures ({len(frame)} recorded).", header, rows, words=len(columns))
+
+
+def measured(estimate: Estimate, point: Point) -> Cell:
+    """A speed: without an interval the cell says from how many processes it comes."""
+    if estimate.value is None:
+        return Cell(NOT_AVAILABLE)
+    processes = point.count("num_processes") or 1
+    note = f"n = {processes} process" + ("" if processes == 1 else "es")
+    if estimate.has_interval:
+        note = span(estimate.lo, estimate.hi)
+    return Cell(digits(estimate.value), note)
+
+
+def share(estimate: Estimate, *, signed: bool = False) -> Cell:
+    """A share in percent with its interval where there is one."""
+    note = span(estimate.lo, estimate.hi, scale=100) if estimate.has_interval else ""
+    return Cell(percent(estimate.value, signed=signed), note)
+
+
+def steps(point: Point) -> Cell:
+    """Median / p90 steps a canvas; n/a for a point without canvases."""
+    median = point.number("steps_per_canvas_median")
+    if median is None:
+        return Cell(NOT_AVAILABLE)
+    return Cell(f"{tidy(median)} / {tidy(point.number('steps_per_canvas_p90'))}")
+
+
+def _point_cells(point: Point) -> tuple[Cell, ...]:
+    return (
+        Cell(point.decoding),
+        Cell(point.precision, "emulated" if point.flag("emulated") else ""),
+        measured(point.estimate("delivered_tok_per_s"), point),
+        share(point.estimate("accuracy")),
+        measured(point.estimate("decode_tok_per_s"), point),
+        steps(point),
+        share(point.estimate("cap_rate")),
+        Cell(digits(point.number("tokens_per_forward_denoise"))),
+        share(point.estimate("net_correction"), signed=True),
+        share(point.estimate("repaired_share")),
+        Cell(point.text("validity") or NOT_AVAILABLE, point.text("validity_reason")),
+    )
+
+
+def _whole(point: Point, name: str) -> str:
+    count = point.count(name)
+    return NOT_AVAILABLE if count is None else f"{count:,}"

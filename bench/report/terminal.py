@@ -1,0 +1,70 @@
+"""The run in a terminal: one table of at most 100 columns, then one line saying what stands out."""
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from bench.report.findings import standout
+from bench.report.style import Estimate, digits
+from bench.report.tables import Cell, measured, share, steps
+from bench.report.view import Point, Run, View
+
+_WIDTH = 100
+
+
+def print_summary(run: Run, console: Console | None = None) -> None:
+    """Prints the table and its line; a log that is no terminal gets the full 100 columns."""
+    view = View.of(run)
+    out = console or Console()
+    if console is None:
+        out.width = min(_WIDTH, out.width) if out.is_terminal else _WIDTH
+    out.print(_table(view))
+    out.print(Text(standout(view)))
+    remarks = []
+    if view.one_process:
+        remarks.append("Screening: one process a point, no between-process interval.")
+    if view.emulated:
+        remarks.append("Precision is emulated on this CPU; its ratios say nothing about GPUs.")
+    if remarks:
+        out.print(Text(" ".join(remarks), style="dim"))
+
+
+def _table(view: View) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for name in ("decoding", "prec."):
+        table.add_column(name, no_wrap=True)
+    for name in (
+        "delivered\ntok/s",
+        "decode\ntok/s",
+        "steps\nmed / p90",
+        "cap\nrate %",
+        "accuracy\n%",
+        "net corr.\n% of probl.",
+        "repaired\n% of tok.",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in view.points:
+        table.add_row(*(_text(cell) for cell in _cells(point)))
+    return table
+
+
+def _cells(point: Point) -> tuple[Cell, ...]:
+    speed = point.estimate("delivered_tok_per_s")
+    return (
+        Cell(point.decoding, "" if point.usable else "INVALID"),
+        Cell(point.precision, "emul." if point.flag("emulated") else ""),
+        measured(speed, point),
+        Cell(digits(point.number("decode_tok_per_s"))),
+        steps(point),
+        share(Estimate(point.number("cap_rate"))),
+        share(point.estimate("accuracy")),
+        share(point.estimate("net_correction"), signed=True),
+        share(point.estimate("repaired_share")),
+    )
+
+
+def _text(cell: Cell) -> str:
+    """Value, and its interval dimmed on the line below."""
+    return escape(cell.text) + (f"\n[dim]{escape(cell.note)}[/dim]" if cell.note else "")

@@ -1,0 +1,224 @@
+"""A point's row, summarised from its tables alone, so that it can be made again at any time.
+
+Times use every repeat; contents (steps, revisions, answers) the first, as the others repeat it
+exactly. With one process the intervals are within it: speeds are resampled by prompt.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.metrics import RATES, REFERENCES, audit, request_times
+from bench.stats import Interval, quantile_interval, ratio_interval, share_interval
+
+_LOW_VALIDITY_SHARE = 0.05
+
+Row = dict[str, Any]
+Tables = dict[str, pd.DataFrame]
+
+
+def point_row(tables: Tables, knobs: Row) -> Row:
+    """The point's row of `points`.
+
+    Args:
+        tables: requests, canvases, steps and repairs of this point alone.
+        knobs: what the point was configured with, named like columns.
+    """
+    requests, steps = tables["requests"], tables["steps"]
+    first = requests[requests["repeat"] == 0]
+    row = dict(knobs)
+    row |= {
+        "num_processes": requests["process_id"].nunique(),
+        "num_repeats": requests["repeat"].nunique(),
+        "num_prompts": requests["request_id"].nunique(),
+        "num_requests": len(requests),
+    }
+    row |= _speed(requests, tables["canvases"], steps)
+    row |= _outcomes(first)
+    if knobs["decoding"] == "diffusion":
+        canvases = tables["canvases"]
+        content = canvases[canvases["repeat"] == 0]
+        row |= _work(first, content, steps[steps["repeat"] == 0], knobs)
+        row |= _revision(content)
+        row |= _correction(first)
+        row |= _repair(tables["repairs"])
+    else:
+        row |= _no_revision()
+    return row | _validity(requests, steps, row, knobs)
+
+
+def _estimate(name: str, value: float | None, interval: Interval) -> Row:
+    low, high = interval or (None, None)
+    return {name: value, f"{name}_lo": low, f"{name}_hi": high}
+
+
+def _ratio(numerator: pd.Series, denominator: pd.Series) -> float | None:
+    """Sum over sum; None when there is nothing to divide by."""
+    bottom = float(denominator.sum())
+    return float(numerator.sum()) / bottom if bottom > 0 else None
+
+
+def _speed(requests: pd.DataFrame, canvases: pd.DataFrame, steps: pd.DataFrame) -> Row:
+    times = request_times(requests).assign(request_id=requests["request_id"])
+    row: Row = {}
+    for name, (top, bottom) in RATES.items():
+        known = times[[top, bottom, "request_id"]].dropna()
+        value = _ratio(known[top], known[bottom])
+        interval = (
+            None
+            if value is None
+            else ratio_interval(
+                known[top].to_numpy(), known[bottom].to_numpy(), known["request_id"].to_numpy()
+            )
+        )
+        row |= _estimate(name, value, interval)
+    rates = (times["decode_tokens"] / times["decode_s"]).dropna().to_numpy()
+    row |= _quantile("decode_tok_per_s_median", rates, 0.5)
+    row |= _quantile("first_canvas_s", requests["first_canvas_s"].to_numpy(), 0.5)
+    for share in (50, 95):
+        gaps = canvases["gap_s"].dropna().to_numpy() if len(canvases) else np.array([])
+        row |= _quantile(f"canvas_gap_p{share}_s", gaps, share / 100)
+    phases = {
+        "step_ms": "denoise",
+        "commit_ms": "commit",
+        "prefill_ms": "prefill",
+        "decode_ms": "decode",
+    }
+    for name, phase in phases.items():
+        row |= _quantile(name, steps.loc[steps["phase"] == phase, "device_ms"].to_numpy(), 0.5)
+    return row
+
+
+def _quantile(name: str, values: np.ndarray, q: float) -> Row:
+    if len(values) == 0:
+        return _estimate(name, None, None)
+    return _estimate(name, float(np.quantile(values, q)), quantile_interval(values, q))
+
+
+def _outcomes(first: pd.DataFrame) -> Row:
+    """Accuracy, and the shares of answers that are empty or were cut off."""
+    judged = first["correct"].dropna()
+    right = int(judged.sum())
+    accuracy = right / len(judged) if len(judged) else None
+    return _estimate("accuracy", accuracy, share_interval(right, len(judged))) | {
+        "empty_share": float((first["text"] == "").mean()),
+        "truncated_share": float((first["finish_reason"] == "length").mean()),
+    }
+
+
+def _work(first: pd.DataFrame, canvases: pd.DataFrame, steps: pd.DataFrame, knobs: Row) -> Row:
+    taken = canvases["steps"].to_numpy()
+    row = _quantile("steps_per_canvas_median", taken, 0.5)
+    row |= _quantile("steps_per_canvas_p90", taken, 0.9)
+    forced = (canvases["stop_reason"] == "forced").any()
+    capped, total = int((canvases["stop_reason"] == "cap").sum()), len(canvases)
+    if not forced:
+        row |= _estimate("cap_rate", capped / total, share_interval(capped, total))
+        row["converged_rate"] = float((canvases["stop_reason"] == "converged").mean())
+    delivered = float(first["delivered_tokens"].sum())
+    denoise = float(first["active_row_steps"].sum())
+    waited = float((first["waiting_row_steps"] + first["ended_row_steps"]).sum())
+    others = int(steps["phase"].isin(["prefill", "commit"]).sum())
+    return row | {
+        "num_canvases": total,
+        "tokens_per_forward_denoise": delivered / denoise,
+        "tokens_per_forward_all": delivered / (denoise + others),
+        "slots_per_forward": total * knobs["canvas_length"] / denoise,
+        "canvas_fill": float(canvases["canvas_fill"].mean()),
+        "occupancy": denoise / (denoise + waited),
+    }
+
+
+def _revision(canvases: pd.DataFrame) -> Row:
+    if canvases["flips"].isna().all():
+        return {}
+    tokens = canvases["content_tokens"]
+    revised = canvases["revised_after_accept"]
+    row = _estimate(
+        "revised_after_accept",
+        _ratio(revised, tokens),
+        ratio_interval(
+            revised.to_numpy(dtype=float), tokens.to_numpy(), canvases["request_id"].to_numpy()
+        ),
+    )
+    return row | {
+        "argmax_flip_rate": _ratio(canvases["flips"], canvases["flip_opportunities"]),
+        "flips_after_accept_per_token": _ratio(canvases["flips_after_accept"], tokens),
+        "revocations_per_token": _ratio(canvases["revocations"], tokens),
+        "monotone_share": float((canvases["revocations"] == 0).mean()),
+        "revised_direct_edit": _ratio(canvases["direct_edits"], tokens),
+        "revised_revoke_rewrite": _ratio(canvases["revoke_rewrites"], tokens),
+        "return_rate": _ratio(canvases["returns"], tokens),
+        "never_accepted_share": _ratio(canvases["never_accepted"], tokens),
+        "idle_tail_mean": float(canvases["idle_tail"].mean()),
+    }
+
+
+def _no_revision() -> Row:
+    """An autoregressive model never revises: zero by construction."""
+    names = ("argmax_flip_rate", "revocations_per_token", "revised_after_accept")
+    return dict.fromkeys(names, 0.0)
+
+
+def _correction(first: pd.DataFrame) -> Row:
+    """Wrong to right and back between each reference step and the end, over all judged problems."""
+    judged = first[first["correct_ever"].notna()]
+    total = len(judged)
+    if total == 0:
+        return {}
+    end = judged["correct"].astype(bool)
+    row: Row = {"correction_n": total}
+    for name in REFERENCES:
+        then = judged[f"correct_{name}"]
+        known = then.notna()
+        was = then.fillna(False).astype(bool)
+        unchanged = judged[f"unchanged_{name}"].fillna(False).astype(bool)
+        gained, lost = known & ~was & end, known & was & ~end
+        wrong = known & ~was
+        row |= {
+            f"wrong_to_right_{name}": float(gained.mean()),
+            f"right_to_wrong_{name}": float(lost.mean()),
+            f"unresolved_{name}": float((~known).mean()),
+            f"lock_in_rate_{name}": float((wrong & unchanged).sum() / wrong.sum())
+            if wrong.any()
+            else None,
+        }
+        if name == "half":
+            net = gained.astype(int) - lost.astype(int)
+            interval = ratio_interval(
+                net.to_numpy(), np.ones(total), judged["request_id"].to_numpy()
+            )
+            row |= _estimate("net_correction", float(net.mean()), interval)
+    ever = judged["correct_ever"].astype(bool)
+    return row | {"ever_right_gap": float((ever & ~end).mean())}
+
+
+def _repair(repairs: pd.DataFrame) -> Row:
+    if repairs.empty:
+        return {}
+    row: Row = {
+        "repair_n": len(repairs),
+        "repair_correct_share": float(repairs["correct"].mean()),
+    }
+    for name, top, bottom in (
+        ("repaired_share", "repaired", "corrupted"),
+        ("preserved_share", "preserved", "untouched"),
+    ):
+        interval = ratio_interval(
+            repairs[top].to_numpy(), repairs[bottom].to_numpy(), repairs["request_id"].to_numpy()
+        )
+        row |= _estimate(name, _ratio(repairs[top], repairs[bottom]), interval)
+    return row
+
+
+def _validity(requests: pd.DataFrame, steps: pd.DataFrame, row: Row, knobs: Row) -> Row:
+    faults = audit(requests, steps, knobs["canvas_length"], knobs["eos_policy"])
+    if faults:
+        return {"validity": "invalid", "validity_reason": ", ".join(faults)}
+    lost = {name: row[f"{name}_share"] for name in ("empty", "truncated")}
+    flagged = [name for name, share in lost.items() if share > _LOW_VALIDITY_SHARE]
+    if flagged and knobs["eos_policy"] != "ignore":
+        reason = ", ".join(f"{lost[name]:.0%} of answers {name}" for name in flagged)
+        return {"validity": "low_validity", "validity_reason": reason}
+    return {"validity": "valid", "validity_reason": None}

@@ -1,0 +1,253 @@
+"""The run folder's tables: versioned schemas, checked on write and on read.
+
+A column is described by its type and a "?" where it may be unknown; unknown is null, never 0.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+
+import pandas as pd
+import pandera.pandas as pa
+
+SCHEMA_VERSION = 1
+
+_KEYS = {"schema_version": "int", "config_hash": "str", "point_id": "str"}
+_REQUEST_KEYS = {"request_id": "int", "process_id": "int", "repeat": "int", "task": "str"}
+
+_INTERVALS = (
+    "delivered_tok_per_s",
+    "decode_tok_per_s",
+    "decode_tok_per_s_median",
+    "generation_tok_per_s_excl_prefill",
+    "slot_tok_per_s",
+    "inverse_tpot_tok_per_s",
+    "step_ms",
+    "commit_ms",
+    "prefill_ms",
+    "decode_ms",
+    "first_canvas_s",
+    "canvas_gap_p50_s",
+    "canvas_gap_p95_s",
+    "steps_per_canvas_median",
+    "steps_per_canvas_p90",
+    "cap_rate",
+    "revised_after_accept",
+    "accuracy",
+    "net_correction",
+    "repaired_share",
+    "preserved_share",
+)
+"""Metrics of a point that carry `<metric>_lo` and `<metric>_hi`."""
+
+_SINGLE = (
+    "converged_rate",
+    "tokens_per_forward_denoise",
+    "tokens_per_forward_all",
+    "slots_per_forward",
+    "canvas_fill",
+    "occupancy",
+    "idle_tail_mean",
+    "argmax_flip_rate",
+    "flips_after_accept_per_token",
+    "revocations_per_token",
+    "monotone_share",
+    "revised_direct_edit",
+    "revised_revoke_rewrite",
+    "return_rate",
+    "never_accepted_share",
+    *(
+        f"{name}_{reference}"
+        for reference in ("half", "accept", "parse")
+        for name in ("wrong_to_right", "right_to_wrong", "lock_in_rate", "unresolved")
+    ),
+    "ever_right_gap",
+    "repair_correct_share",
+    "joules_per_token",
+    "empty_share",
+    "truncated_share",
+)
+
+COLUMNS: dict[str, dict[str, str]] = {
+    "points": _KEYS
+    | {
+        "decoding": "str",
+        "precision": "str",
+        "emulated": "bool",
+        "kernels": "str",
+        "execution": "str",
+        "backend": "str",
+        "model": "str",
+        "weights": "str",
+        "weights_sha256": "str?",
+        "device": "str",
+        "workload": "str",
+        "eos_policy": "str",
+        "max_new_tokens": "int",
+        "measure": "str",
+        "trace": "str",
+        "timed": "str",
+        "batch_size": "int",
+        "seed": "int",
+        "num_processes": "int",
+        "num_repeats": "int",
+        "num_prompts": "int",
+        "num_requests": "int",
+        "canvas_length": "int?",
+        "num_canvases": "int?",
+        "correction_n": "int?",
+        "repair_n": "int?",
+        "peak_rss_bytes": "int?",
+        "validity": "str",
+        "validity_reason": "str?",
+    }
+    | {f"{name}{end}": "float?" for name in _INTERVALS for end in ("", "_lo", "_hi")}
+    | dict.fromkeys(_SINGLE, "float?"),
+    "requests": _KEYS
+    | _REQUEST_KEYS
+    | {
+        "prompt": "str",
+        "answer": "str?",
+        "text": "str",
+        "prompt_tokens": "int",
+        "delivered_tokens": "int",
+        "first_delivery_tokens": "int",
+        "num_canvases": "int",
+        "wall_s": "float",
+        "prefill_s": "float",
+        "first_canvas_s": "float",
+        "last_delivery_s": "float",
+        "finish_reason": "str",
+        "correct": "bool?",
+        "batch_size": "int",
+        "slots_committed": "int",
+        "after_eos_slots": "int",
+        "over_limit_slots": "int",
+        "row_ended_slots": "int",
+        "active_row_steps": "int",
+        "waiting_row_steps": "int",
+        "ended_row_steps": "int",
+        "correct_half": "bool?",
+        "correct_accept": "bool?",
+        "correct_parse": "bool?",
+        "correct_ever": "bool?",
+        "unchanged_half": "bool?",
+        "unchanged_accept": "bool?",
+        "unchanged_parse": "bool?",
+    },
+    "canvases": _KEYS
+    | _REQUEST_KEYS
+    | {
+        "canvas_index": "int",
+        "steps": "int",
+        "stop_reason": "str",
+        "content_tokens": "int",
+        "canvas_fill": "float",
+        "gap_s": "float?",
+        "settle_step_max": "int?",
+        "idle_tail": "int?",
+        "flips": "int?",
+        "flip_opportunities": "int?",
+        "flips_after_accept": "int?",
+        "revocations": "int?",
+        "revised_after_accept": "int?",
+        "direct_edits": "int?",
+        "revoke_rewrites": "int?",
+        "returns": "int?",
+        "never_accepted": "int?",
+    },
+    "steps": _KEYS
+    | _REQUEST_KEYS
+    | {
+        "canvas_index": "int",
+        "step": "int",
+        "phase": "str",
+        "accepted": "int?",
+        "renoised": "int?",
+        "revoked": "int?",
+        "flips": "int?",
+        "accepted_slots": "int?",
+        "mean_entropy_nat": "float?",
+        "device_ms": "float",
+    },
+    "positions": _KEYS
+    | {
+        "request_id": "int",
+        "task": "str",
+        "canvas_index": "int",
+        "step": "int",
+        "position": "int",
+        "candidate": "int",
+        "accepted": "bool",
+        "argmax": "int",
+        "argmax_text": "str",
+        "entropy_nat": "float",
+        "content": "bool",
+    },
+    "repairs": _KEYS
+    | {
+        "request_id": "int",
+        "task": "str",
+        "corrupted": "int",
+        "repaired": "int",
+        "untouched": "int",
+        "preserved": "int",
+        "steps": "int",
+        "correct": "bool",
+    },
+}
+"""Every table's columns."""
+
+_DTYPES = {
+    "int": "int64",
+    "float": "float64",
+    "bool": "bool",
+    "str": "string",
+    "int?": "Int64",
+    "float?": "float64",
+    "bool?": "boolean",
+    "str?": "string",
+}
+
+
+@cache
+def schema(table: str) -> pa.DataFrameSchema:
+    """The pandera schema of a table; strict, so that a column too many is an error as well."""
+    return pa.DataFrameSchema(
+        {
+            name: pa.Column(_DTYPES[kind], nullable=kind.endswith("?"))
+            for name, kind in COLUMNS[table].items()
+        },
+        strict=True,
+        coerce=True,
+        name=table,
+    )
+
+
+def frame(table: str, rows: list[dict[str, object]], keys: Mapping[str, str]) -> pd.DataFrame:
+    """Rows as a checked table; `keys` (config_hash, point_id) stand in every row.
+
+    Columns that no row knows are null.
+    """
+    wanted = COLUMNS[table]
+    found = pd.DataFrame(rows, columns=[name for name in wanted if name not in _KEYS])
+    found.insert(0, "schema_version", SCHEMA_VERSION)
+    for name, value in keys.items():
+        found[name] = value
+    return check(table, found)
+
+
+def check(table: str, found: pd.DataFrame) -> pd.DataFrame:
+    """The table in its schema's types and column order.
+
+    Raises:
+        ValueError: a column is missing, unknown or of the wrong type; it is named.
+    """
+    different = sorted(set(COLUMNS[table]) ^ set(found.columns))
+    if different:
+        state = "missing" if different[0] in COLUMNS[table] else "unknown"
+        raise ValueError(f"table {table}: column {different[0]!r} is {state}")
+    try:
+        checked = schema(table).validate(found)
+    except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
+        raise ValueError(f"table {table}: {str(error).splitlines()[0]}") from error
+    return checked[list(COLUMNS[table])]

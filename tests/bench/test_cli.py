@@ -1,0 +1,196 @@
+"""The command line as a user meets it: a small run end to end, help, and every kind of bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench import open_run
+
+SMALL = ["workload.num_prompts=10", "measure.num_repeats=2", "measure.max_repairs=4", "threads=1"]
+COMMAND = [sys.executable, "-c", "from bench.cli import main; main()"]
+
+
+def canvasbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one small default sweep in `first`."""
+    folder = tmp_path_factory.mktemp("workplace")
+    done = canvasbench("run", *SMALL, "run_dir=first", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "report: first/report.html"
+    return folder
+
+
+def test_the_default_sweep_has_exactly_four_points(workplace: Path) -> None:
+    run = open_run(workplace / "first")
+    points = run.points
+    pairs = zip(points["decoding"], points["precision"], strict=True)
+    assert sorted(pairs) == [
+        ("autoregressive", "bf16"),
+        ("autoregressive", "fp8"),
+        ("diffusion", "bf16"),
+        ("diffusion", "fp8"),
+    ]
+    assert (points["validity"] != "invalid").all(), points["validity_reason"].tolist()
+    assert (points["num_requests"] == 20).all()
+    assert (points["delivered_tok_per_s"] > 0).all()
+    assert points["weights_sha256"].notna().all()
+    assert run.info["finished"] is True
+    assert len(run.info["prompts_sha256"]) == 64
+
+
+def test_the_run_folder_is_complete(workplace: Path) -> None:
+    names = {path.name for path in (workplace / "first").iterdir()}
+    tables = {"points", "requests", "canvases", "steps", "positions", "repairs"}
+    assert names >= {f"{name}.parquet" for name in tables} | {"run.json", "report.html", "plots"}
+    assert len(list((workplace / "first" / "plots").glob("*.png"))) >= 5
+
+
+def test_the_ledger_sums_for_every_request(workplace: Path) -> None:
+    requests = open_run(workplace / "first").requests
+    assert requests is not None
+    parts = ["delivered_tokens", "after_eos_slots", "over_limit_slots", "row_ended_slots"]
+    assert (requests[parts].sum(axis=1) == requests["slots_committed"]).all()
+
+
+def test_same_seed_gives_every_number_again_but_times(workplace: Path) -> None:
+    done = canvasbench("run", *SMALL, "run_dir=second", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    first, second = (open_run(workplace / name) for name in ("first", "second"))
+    timed = {"requests": ["wall_s", "prefill_s", "first_canvas_s", "last_delivery_s"]}
+    timed |= {"canvases": ["gap_s"], "steps": ["device_ms"], "positions": [], "repairs": []}
+    for table, columns in timed.items():
+        frames = [run.table(table) for run in (first, second)]
+        kept = []
+        for found in frames:
+            assert found is not None
+            rest = found.drop(columns=columns)
+            kept.append(rest.sort_values(list(rest.columns)).reset_index(drop=True))
+        pd.testing.assert_frame_equal(*kept)
+    times = ("tok_per_s", "_ms", "_s", "peak_rss")
+    names = [c for c in first.points if not any(word in c for word in times)]
+    by_id = [run.points.set_index("point_id").sort_index() for run in (first, second)]
+    names.remove("point_id")
+    pd.testing.assert_frame_equal(by_id[0][names], by_id[1][names])
+
+
+def test_report_is_rebuilt_from_the_tables_without_torch(workplace: Path) -> None:
+    copy = workplace / "copy"
+    shutil.copytree(workplace / "first", copy)
+    (copy / "report.html").unlink()
+    shutil.rmtree(copy / "plots")
+    program = (
+        "import sys; from bench.cli import main; sys.argv = ['canvasbench', 'report', 'copy'];"
+        "main(); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=workplace, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (copy / "report.html").stat().st_size > 50_000
+
+
+def test_batches_and_counts_only_traces_run_too(workplace: Path) -> None:
+    given = ["model=tiny-diffusion", "precision=bf16", "batch_size=4", "trace=counts"]
+    done = canvasbench("run", *SMALL, *given, "run_dir=batched", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    (point,) = open_run(workplace / "batched").points.to_dict("records")
+    assert point["validity"] != "invalid", point["validity_reason"]
+    assert pd.isna(point["argmax_flip_rate"])
+    assert pd.isna(point["net_correction"])
+    assert 0 < point["occupancy"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "precisio=fp8"], "'precisio' is unknown; did you mean 'precision'"),
+        (["run", "workload.num_prompts=many"], "could not be converted to Integer"),
+        (["run", "--fast"], "option '--fast' is unknown; valid:"),
+        (["run", "model=nothing"], "'nothing' is neither a preset nor a checkpoint folder"),
+        (["run", "device=tpu"], "device 'tpu'"),
+        (["run", "workload.tasks=huge"], "'huge' has no tasks; valid: tiny, tiny_hard"),
+        (["run", "workload.max_new_tokens=0"], "workload.max_new_tokens is 0"),
+        (["run", "workload.max_new_tokens=500"], "takes at most"),
+        (["run", "sampler.max_denoising_steps=0"], "sampler.max_denoising_steps is 0"),
+        (["run", "sampler.entropy_bound=-0.1"], "sampler.entropy_bound is -0.1"),
+        (["run", "weights=nowhere"], "nowhere is not a folder"),
+        (["run", "run_dir=first"], "first exists already"),
+        (["run", "run_dir=file/run"], "cannot be created"),
+        (["report", "nowhere"], "nowhere is not a folder"),
+        (["report", "--wide"], "No such option: --wide"),
+        (["measure"], "No such command 'measure'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    workplace: Path, arguments: list[str], message: str
+) -> None:
+    (workplace / "file").write_text("")
+    done = canvasbench(*arguments, cwd=workplace)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert open_run(workplace / "first").info["finished"] is True
+
+
+def test_interrupting_keeps_what_was_finished(workplace: Path) -> None:
+    given = ["run", "measure.num_repeats=500", "workload.num_prompts=5", "run_dir=stopped"]
+    process = subprocess.Popen(
+        [*COMMAND, *given], cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    points = workplace / "stopped" / "points.parquet"
+    deadline = time.monotonic() + 120
+    while not points.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(1.0)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    info = json.loads((workplace / "stopped" / "run.json").read_text())
+    assert info["interrupted"] is True
+    assert len(open_run(workplace / "stopped").points) >= 1
+    assert canvasbench("report", "stopped", cwd=workplace).returncode == 0
+
+
+def test_help_teaches_and_needs_no_torch(workplace: Path) -> None:
+    program = (
+        "import sys; from bench.cli import main; sys.argv = ['canvasbench', {}];"
+        "\ntry: main()\nfinally: assert not {{'torch', 'pandas', 'hydra'}} & set(sys.modules)"
+    )
+    for arguments in ("'--help'", "'run', '--help'"):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(arguments)],
+            cwd=workplace,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "canvasbench" in done.stdout
+    assert "sampler.max_denoising_steps" in done.stdout
+
+
+def test_hydras_own_flags_work(workplace: Path) -> None:
+    done = canvasbench("run", "--cfg", "job", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert "precision: bf16" in done.stdout
+
+
+def test_doctor_says_what_can_run(workplace: Path) -> None:
+    done = canvasbench("doctor", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert "tiny-diffusion" in done.stdout
