@@ -27,7 +27,7 @@ def point_tables(run: PointRun) -> dict[str, pd.DataFrame]:
 
 def _judge(run: PointRun) -> rows.Judge:
     by_id = {prompt.request_id: prompt for prompt in run.workload.prompts}
-    has_answers = all(prompt.answer is not None for prompt in run.workload.prompts)
+    has_answers = all(prompt.check is not None for prompt in run.workload.prompts)
     session = run.session
     return rows.Judge(
         decode=session.decode,

@@ -36,6 +36,8 @@ def run_sweep(overrides: Sequence[str], *, default_sweep: bool) -> Path:
     threads = points[0].config.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     runs = [PointRun(p, build_session(p.config), build_workload(p.config)) for p in points]
+    for run in runs:
+        run.session.check([run.session.encode(prompt.text) for prompt in run.workload.prompts])
     folder = _run_folder(points)
     writer = RunWriter(folder, _info(runs, threads))
     begin = time.monotonic()

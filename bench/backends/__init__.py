@@ -72,6 +72,10 @@ class Session(Protocol):
     @property
     def identity(self) -> Identity: ...
 
+    def check(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Raises ValueError for a prompt this session cannot answer."""
+        ...
+
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -16,6 +16,7 @@ from model.sampling import (
     SeededNoise,
     StartingFrom,
     StepDone,
+    check_request,
 )
 
 
@@ -46,6 +47,9 @@ class NativeSession:
             device=str(loaded.model.device),
             eos_token_ids=loaded.config.eos_token_ids,
         )
+
+    def check(self, prompts: Sequence[Sequence[int]]) -> None:
+        check_request(self.loaded.config, prompts, self.max_new_tokens)
 
     def encode(self, text: str) -> list[int]:
         assert self.loaded.tokenizer is not None

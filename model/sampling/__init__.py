@@ -12,7 +12,7 @@ from model.sampling.events import (
     StepDone,
     StopReason,
 )
-from model.sampling.loop import EosPolicy, TraceLevel, generate
+from model.sampling.loop import EosPolicy, TraceLevel, check_request, generate
 from model.sampling.noise import (
     CanvasNoise,
     NoiseSource,
@@ -39,5 +39,6 @@ __all__ = [
     "StepDone",
     "StopReason",
     "TraceLevel",
+    "check_request",
     "generate",
 ]

@@ -80,7 +80,7 @@ def generate(
         raise ValueError(
             f"{type(sampling).__name__} cannot drive the {config.decoding} {config.name}"
         )
-    _check_request(config, prompts, max_new_tokens)
+    check_request(config, prompts, max_new_tokens)
     return _generate(
         model,
         prompts,
@@ -303,9 +303,14 @@ def _num_slots(config: ModelConfig, max_new_tokens: int) -> int:
     return -(-max_new_tokens // length) * length
 
 
-def _check_request(
+def check_request(
     config: ModelConfig, prompts: Sequence[Sequence[int]], max_new_tokens: int
 ) -> None:
+    """Refuses a request that could not be answered, naming the value and what is valid.
+
+    Raises:
+        ValueError: as `generate` documents.
+    """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens is {max_new_tokens}; it must be >= 1")
     if not prompts:

@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model.checkpoint import save
+from model.checkpoint import CheckpointReader, load_into, save
 from model.config import Decoding, ModelConfig, preset
 from model.config_json import write_config
 from model.diffusion import DiffusionTransformer
@@ -42,13 +42,18 @@ _LOG_EVERY = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Everything that decides the weights; one training a recipe."""
+    """Everything that decides the weights; one training a recipe.
+
+    Attributes:
+        start: a checkpoint to start from; None for random weights.
+    """
 
     sibling: str
     num_steps: int
     batch_size: int
     learning_rate: float
     seed: int
+    start: str | None = None
 
 
 def learning_rate_at(step: int, recipe: Recipe) -> float:
@@ -72,7 +77,11 @@ class Trainer:
         self._folder = folder
         self._config = preset(f"tiny-{recipe.sibling}")
         self._model = _make_model(self._config)
-        fill_with_random(self._model, recipe.seed)
+        if recipe.start is None:
+            fill_with_random(self._model, recipe.seed)
+        else:
+            load_into(self._model, self._config, CheckpointReader(Path(recipe.start)))
+            self._model.float()
         self._average = {n: p.detach().clone() for n, p in self._model.named_parameters()}
         self._optimizer = torch.optim.AdamW(
             self._model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
@@ -192,6 +201,9 @@ def main() -> None:
     parser.add_argument("--num-steps", type=int, default=8500)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument(
+        "--start", help="checkpoint folder to start from, instead of random weights"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     given = vars(parser.parse_args())

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a small run end to end, help, and every kind of bad input."""
+"""The command line as a user meets it: a small run end to end, help, every kind of bad input."""
 
 import json
 import os

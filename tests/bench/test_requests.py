@@ -26,7 +26,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def prompt(request_id: int = 0, answer: str = ANSWER) -> Prompt:
-    return Prompt(request_id, "letters", "xyz", answer)
+    return Prompt(request_id, "letters", "xyz", answer, answer.__eq__)
 
 
 @pytest.mark.usefixtures("ticking")
