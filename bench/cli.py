@@ -47,6 +47,7 @@ Keys (all of them, with values: canvasbench run --cfg job)
 Hydra's own flags work: --cfg job, --info, --hydra-help, --shell-completion.
 """
 
+_INTERRUPTED = 130
 _HYDRA_FLAGS = {
     "--cfg",
     "-c",
@@ -129,13 +130,10 @@ def main() -> None:
     """The console script."""
     if len(sys.argv) == 1:
         sys.argv.append("--help")
-    # Typer exports BadParameter and Abort but not their common base for every usage error.
+    # Typer exports BadParameter but not the common base of its usage errors.
     usage_error = typer.BadParameter.__mro__[1]
     try:
-        app(standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+        code = app(standalone_mode=False)
     except Exception as error:
         if isinstance(error, usage_error):
             print(f"error: {error}; `canvasbench --help` shows what is valid", file=sys.stderr)
@@ -144,3 +142,6 @@ def main() -> None:
         else:
             raise
         sys.exit(2)
+    if code == _INTERRUPTED:  # Typer turns Ctrl-C into this code
+        print("interrupted; what was finished is kept", file=sys.stderr)
+    sys.exit(code)

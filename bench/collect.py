@@ -9,20 +9,31 @@ from bench.summary import point_row
 from bench.tables import frame
 
 
-def point_tables(run: PointRun) -> dict[str, pd.DataFrame]:
-    """Every table's rows of a point, as far as it has been measured."""
-    judge = _judge(run)
-    own: dict[str, list[rows.Row]] = {
-        "requests": [rows.request_row(r, judge) for r in run.requests],
-        "canvases": [row for r in run.requests for row in rows.canvas_rows(r)],
-        "steps": [row for r in run.requests for row in rows.step_rows(r)],
-        "positions": rows.position_rows(run.requests, judge),
-        "repairs": [rows.repair_row(r) for r in run.repairs],
-    }
-    keys = {"config_hash": run.point.config_hash, "point_id": run.point.point_id}
-    tables = {name: frame(name, found, keys) for name, found in own.items()}
-    summary = point_row(tables, _knobs(run)) | {"peak_rss_bytes": peak_rss_bytes()}
-    return tables | {"points": frame("points", [summary], keys)}
+class Collector:
+    """Turns what a point has measured so far into tables; every request is counted once."""
+
+    def __init__(self, run: PointRun) -> None:
+        self._run = run
+        self._judge = _judge(run)
+        self._num_seen = 0
+        self._rows: dict[str, list[rows.Row]] = {"requests": [], "canvases": [], "steps": []}
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table's rows of the point."""
+        run = self._run
+        for request in run.requests[self._num_seen :]:
+            self._rows["requests"].append(rows.request_row(request, self._judge))
+            self._rows["canvases"] += rows.canvas_rows(request)
+            self._rows["steps"] += rows.step_rows(request)
+        self._num_seen = len(run.requests)
+        own = self._rows | {
+            "positions": rows.position_rows(run.requests, self._judge),
+            "repairs": [rows.repair_row(repair) for repair in run.repairs],
+        }
+        keys = {"config_hash": run.point.config_hash, "point_id": run.point.point_id}
+        tables = {name: frame(name, found, keys) for name, found in own.items()}
+        summary = point_row(tables, _knobs(run)) | {"peak_rss_bytes": peak_rss_bytes()}
+        return tables | {"points": frame("points", [summary], keys)}
 
 
 def _judge(run: PointRun) -> rows.Judge:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench import provenance
 from bench.build import build_session, build_workload, decoding_of
-from bench.collect import point_tables
+from bench.collect import Collector
 from bench.compose import Point, compose_points
 from bench.report import print_summary, render
 from bench.runner import PointRun, run_points
@@ -47,9 +47,9 @@ def run_sweep(overrides: Sequence[str], *, default_sweep: bool) -> Path:
         writer.close(finished=False, wall_s=time.monotonic() - begin)
         raise
     writer.close(finished=True, wall_s=time.monotonic() - begin)
-    run = open_run(folder)
-    report = render(run)
-    print_summary(run)
+    opened = open_run(folder)
+    report = render(opened)
+    print_summary(opened)
     return report
 
 
@@ -65,12 +65,18 @@ def _measure(runs: list[PointRun], writer: RunWriter) -> None:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
+    collectors = {run.point.point_id: Collector(run) for run in runs}
+
+    def write(run: PointRun) -> None:
+        name = run.point.point_id
+        writer.write_point(name, collectors[name].tables())
+
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"{len(runs)} points", total=total)
         run_points(
             runs,
             seed=runs[0].point.config.seed,
-            on_repeat=lambda run: writer.write_point(run.point.point_id, point_tables(run)),
+            on_repeat=write,
             on_request=lambda: progress.advance(task),
         )
 

@@ -147,7 +147,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 def test_interrupting_keeps_what_was_finished(workplace: Path) -> None:
-    given = ["run", "measure.num_repeats=500", "workload.num_prompts=5", "run_dir=stopped"]
+    endless = ["measure.num_repeats=5000", "workload.num_prompts=5", "threads=1"]
+    given = ["run", "precision=bf16", *endless, "run_dir=stopped"]
     process = subprocess.Popen(
         [*COMMAND, *given], cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
