@@ -1,9 +1,9 @@
 """Task families with checkable answers, small enough for a model of a million parameters.
 
 `TINY` is what the pair masters; `TINY_HARD` holds longer ones and 4x4 Sudoku, where correction
-shows. A prompt is one line of text ending in "="; its answer is unique, but for `split`, where the
-model has to choose and stay consistent. Prompts whose checksum falls into one residue class are
-held out: training never sees them and evaluation draws nothing else.
+shows. A prompt is one line of text ending in "="; its answer is unique. Prompts whose checksum
+falls into one residue class are held out: training never sees them and evaluation draws nothing
+else.
 """
 
 import random
@@ -26,7 +26,7 @@ _HELD_OUT_CLASSES = 16
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One prompt and a text that answers it: the only one, unless the task leaves a choice."""
+    """One prompt and the only text that answers it."""
 
     task: str
     prompt: str
@@ -38,8 +38,6 @@ class Problem:
         return zlib.crc32(self.prompt.encode()) % _HELD_OUT_CLASSES == 0
 
     def is_correct(self, text: str) -> bool:
-        if self.task == "split":
-            return _is_split(self.prompt, text)
         return text == self.answer
 
 
@@ -100,26 +98,6 @@ def _add(digits: int) -> Sampler:
     return sample
 
 
-def _split(count: int) -> Sampler:
-    """Write each of `count` numbers as any sum of two two-digit numbers: many right answers."""
-
-    def sample(rng: random.Random) -> tuple[str, str]:
-        numbers = [rng.randint(20, 99) for _ in range(count)]
-        firsts = [rng.randint(10, number - 10) for number in numbers]
-        sums = [f"{a}+{n - a}" for a, n in zip(firsts, numbers, strict=True)]
-        return f"split {' '.join(map(str, numbers))}=", " ".join(sums)
-
-    return sample
-
-
-def _is_split(prompt: str, text: str) -> bool:
-    """Whether a text splits exactly the prompt's numbers, in order."""
-    if not parses("split", text):
-        return False
-    sums = [sum(map(int, part.split("+"))) for part in text.split(" ")]
-    return sums == [int(n) for n in prompt.removeprefix("split ").removesuffix("=").split(" ")]
-
-
 def _sudoku(blanks: int) -> Sampler:
     """A 4x4 Sudoku with one solution; rows joined, blanks as "_"; the answer is all 16 digits."""
 
@@ -168,7 +146,6 @@ TINY: dict[str, Sampler] = {
     "reverse": _reverse(3, 8),
     "sort": _sort(3, 7),
     "add": _add(2),
-    "split": _split(2),
 }
 TINY_HARD: dict[str, Sampler] = {
     "reverse_long": _reverse(9, 14),
@@ -184,7 +161,6 @@ _ANSWER_FORMS = {
     "reverse": r"[a-z]+",
     "sort": r"[a-z]+",
     "add": r"\d+",
-    "split": r"[1-9]\d\+[1-9]\d( [1-9]\d\+[1-9]\d)*",
     "reverse_long": r"[a-z]+",
     "sort_long": r"[a-z]+",
     "add_long": r"\d+",

@@ -24,7 +24,7 @@ def expected_answer(problem: Problem) -> str:
         return "".join(sorted(rest))
     if name == "add":
         return str(sum(map(int, rest.split("+"))))
-    assert name in ("split", "sudoku")
+    assert name == "sudoku"
     return problem.answer
 
 
@@ -48,23 +48,6 @@ def test_sudoku_answers_are_valid_and_match_the_clues() -> None:
         assert all(clue in ("_", digit) for clue, digit in zip(clues, problem.answer, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("text", "right"),
-    [
-        ("40+43 20+27", True),
-        ("10+73 37+10", True),
-        ("40+42 20+27", False),
-        ("40+43", False),
-        ("40+43 20+27 10+10", False),
-        ("9+74 20+27", False),
-        ("40+43  20+27", False),
-        ("", False),
-    ],
-)
-def test_split_takes_any_right_sums(text: str, right: bool) -> None:
-    assert Problem("split", "split 83 47=", "40+43 20+27").is_correct(text) is right
-
-
 def test_training_never_sees_a_held_out_prompt() -> None:
     stream = problems(TINY | TINY_HARD, random.Random(1), held_out=False)
     seen = {next(stream).prompt for _ in range(3000)}
@@ -73,9 +56,9 @@ def test_training_never_sees_a_held_out_prompt() -> None:
 
 
 def test_evaluation_set_is_fixed_balanced_and_without_repeats() -> None:
-    first, second = evaluation_set("tiny", 60), evaluation_set("tiny", 60)
+    first, second = evaluation_set("tiny", 50), evaluation_set("tiny", 50)
     assert first == second
-    assert len({p.prompt for p in first}) == 60
+    assert len({p.prompt for p in first}) == 50
     assert {t: sum(p.task == t for p in first) for t in TINY} == dict.fromkeys(TINY, 10)
 
 
