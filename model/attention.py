@@ -12,15 +12,19 @@ from model.layers import Linear, RMSNorm
 from model.ops import Ops
 
 
-class Cache(Protocol):
-    """What attention needs of a cache; `model.kv_cache.KVCache` is the one used for generation."""
-
-    num_cached: int
-    start_B: Tensor | None
+class Slots(Protocol):
+    """What attention needs of a cache: a place for new keys and values, and what to attend over."""
 
     def write_and_view(
         self, layer: int, key_BGLH: Tensor, value_BGLH: Tensor, *, whole_prefix: bool
     ) -> tuple[Tensor, Tensor]: ...
+
+
+class Cache(Slots, Protocol):
+    """What a pass needs of a cache; `model.kv_cache.KVCache` is the one used for generation."""
+
+    num_cached: int
+    start_B: Tensor | None
 
     def advance(self, length: int) -> None: ...
 
@@ -52,7 +56,7 @@ class Attention(nn.Module):
         x_BLD: Tensor,
         rope_LH: tuple[Tensor, Tensor],
         mask: Tensor | None,
-        cache: Cache,
+        cache: Slots,
         *,
         whole_prefix: bool,
     ) -> Tensor:

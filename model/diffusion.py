@@ -10,8 +10,9 @@ from model.attention import Cache
 from model.config import ModelConfig
 from model.layers import GatedMLP, RMSNorm
 from model.masks import canvas_mask
+from model.kv_cache import KVCache
 from model.ops import Ops
-from model.transformer import Transformer
+from model.transformer import Surroundings, Transformer
 
 
 class SelfConditioning(nn.Module):
@@ -50,13 +51,23 @@ class DiffusionTransformer(Transformer):
         Returns:
             softcapped logits, fp32 [B, L, V].
         """
+        surroundings = self._surround(canvas_mask, canvas_BL.shape[1], cache)
+        return self.denoise_in(canvas_BL, signal_BLD, surroundings)
+
+    def surround_canvas(self, length: int, cache: KVCache) -> Surroundings:
+        """What all denoise steps of a canvas after the cached prefix share."""
+        return self._surround(canvas_mask, length, cache, cache.open(length))
+
+    def denoise_in(
+        self, canvas_BL: Tensor, signal_BLD: Tensor | None, surroundings: Surroundings
+    ) -> Tensor:
+        """`denoise`, given what the steps of a canvas share."""
         x_BLD = self.embedding(canvas_BL)
         if signal_BLD is None:
             signal_BLD = torch.zeros_like(x_BLD)
         x_BLD = self.self_conditioning(x_BLD, signal_BLD)
-        masks = self._masks(canvas_mask, canvas_BL.shape[1], cache)
         scalars = [block.layer_scalar for block in self.layers()]
-        return self.logits(self._run(x_BLD, masks, cache, scalars, whole_prefix=False))
+        return self.logits(self._run(x_BLD, surroundings, scalars, whole_prefix=False))
 
     def signal(self, scaled_logits_BLV: Tensor) -> Tensor:
         """The next step's self-conditioning signal [B, L, D] from this step's scaled logits.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.attention import Cache
+from model.attention import Slots
 from model.config import ModelConfig
 from model.transformer import Block, Transformer
 
@@ -87,7 +87,7 @@ class FoldedBlock(nn.Module):
         x_BLD: Tensor,
         rope_LH: tuple[Tensor, Tensor],
         mask: Tensor | None,
-        cache: Cache,
+        cache: Slots,
         scalar: Tensor,
         *,
         whole_prefix: bool,
@@ -117,7 +117,7 @@ class FoldedBlock(nn.Module):
         qkv_BLPH: Tensor,
         rope_LH: tuple[Tensor, Tensor],
         mask: Tensor | None,
-        cache: Cache,
+        cache: Slots,
         whole_prefix: bool,
     ) -> Tensor:
         """Attention before the output projection, [T, N H]."""
@@ -143,9 +143,7 @@ class FoldedBlock(nn.Module):
         moe, num_tokens = self._config.moe, unit_TD.shape[0]
         branches = torch.mm(unit_TD, self._branches)
         gate_TA, up_TA, score_TE = branches.split(self._branch_sizes, dim=1)
-        score_TK, expert_TK = torch.topk(score_TE, moe.top_k, dim=-1)
-        weight_TE = branches.new_zeros(num_tokens, moe.num_experts)
-        weight_TE.scatter_(1, expert_TK, torch.softmax(score_TK, dim=-1))
+        weight_TE = self._route(score_TE)
         slope = torch.addcmul(self._gelu_linear, gate_TA, gate_TA, value=_GELU_CUBIC).mul_(gate_TA)
         hidden_TA = slope.sigmoid_().mul_(gate_TA).mul_(up_TA)
         for_dense, for_experts = hidden_TA.split(self._hidden_sizes, dim=1)
@@ -156,6 +154,14 @@ class FoldedBlock(nn.Module):
         torch.mm(for_experts, self._experts_down, out=experts)
         dense, experts = self._unit(outputs).unbind()
         return torch.addcmul(dense * self._post_dense, experts, self._post_experts)
+
+    def _route(self, score_TE: Tensor) -> Tensor:
+        """Routing weights, zero beyond the top k; of maxima, which a compiler can fuse."""
+        rest_TE = score_TE
+        for _ in range(self._config.moe.top_k - 1):
+            rest_TE = rest_TE.masked_fill(rest_TE == rest_TE.amax(-1, keepdim=True), -torch.inf)
+        unused_TE = score_TE < rest_TE.amax(-1, keepdim=True)
+        return torch.softmax(score_TE.masked_fill(unused_TE, -torch.inf), dim=-1)
 
 
 def _columns(matrix: Tensor) -> Tensor:

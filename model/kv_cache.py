@@ -26,6 +26,24 @@ class _Slots:
     values: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class OpenSlots:
+    """What each layer attends over [B, G, K, H], the open canvas last: tensors and no position."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def write_and_view(
+        self, layer: int, key_BGLH: Tensor, value_BGLH: Tensor, *, whole_prefix: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Writes the L open positions; as `KVCache.write_and_view` for a denoise step."""
+        assert not whole_prefix
+        keys, values, length = self.keys[layer], self.values[layer], key_BGLH.shape[2]
+        keys[:, :, -length:].copy_(key_BGLH)
+        values[:, :, -length:].copy_(value_BGLH)
+        return keys, values
+
+
 class KVCache:
     """Keys and values [B, G, S, H] for every layer.
 
@@ -91,6 +109,14 @@ class KVCache:
             )
             self._slots[layer] = kept
         return kept
+
+    def open(self, length: int) -> "OpenSlots":
+        """The slots of the next L positions, for any number of denoise steps."""
+        opened = [
+            self._open_slots(layer, self.num_cached, length, False)
+            for layer in range(len(self._slots))
+        ]
+        return OpenSlots([slots.keys for slots in opened], [slots.values for slots in opened])
 
     def advance(self, length: int) -> None:
         """Makes the last `length` written positions part of the prefix."""

@@ -4,17 +4,51 @@ Legend: B seqs, L positions, T = B * L tokens, D model, V vocab.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
+from dataclasses import dataclass
+from typing import ParamSpec, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from model.attention import Attention, Cache
+from model.attention import Attention, Cache, Slots
 from model.config import ModelConfig
+from model.kv_cache import OpenSlots
 from model.layers import Embedding, GatedMLP, RMSNorm, rope_table
 from model.masks import canvas_mask, causal_mask
 from model.moe import Experts, Router
 from model.ops import Ops
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class StepWrapper(Protocol):
+    """Turns a step function into one that computes the same; `model.execution` has them."""
+
+    def __call__(self, step: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+
+def unwrapped(step: Callable[_P, _R], /) -> Callable[_P, _R]:
+    """The step as it is."""
+    return step
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a pass reads besides its tokens: rotary tables and masks by layer type, and the cache.
+
+    All steps of a canvas share one, so a step depends on tensors alone and on no position.
+    """
+
+    ropes: dict[str, tuple[Tensor, Tensor]]
+    masks: dict[str, Tensor | None]
+    cache: Slots
+
+    def growing(self) -> Iterator[tuple[Tensor, int]]:
+        """Tensors that grow with the prefix, each with the dimension that does."""
+        if isinstance(self.cache, OpenSlots):
+            yield from ((tensor, 2) for tensor in (*self.cache.keys, *self.cache.values))
+        yield from ((mask, 3) for mask in self.masks.values() if mask is not None)
 
 
 class Block(nn.Module):
@@ -51,7 +85,7 @@ class Block(nn.Module):
         x_BLD: Tensor,
         rope_LH: tuple[Tensor, Tensor],
         mask: Tensor | None,
-        cache: Cache,
+        cache: Slots,
         scalar: Tensor,
         *,
         whole_prefix: bool,
@@ -78,12 +112,18 @@ class Transformer(nn.Module):
 
     Args:
         ops: the operations every module uses (`model.ops.make_ops`).
+
+    Attributes:
+        wrap_step: what the sampler passes its step function through; set by `model.loading`.
     """
+
+    wrap_step: StepWrapper
 
     def __init__(self, config: ModelConfig, ops: Ops) -> None:
         super().__init__()
         self.config = config
         self.ops = ops
+        self.wrap_step = unwrapped
         self.embedding = Embedding(config.vocab_size, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config, layer, ops) for layer in range(config.num_layers))
         self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, ops)
@@ -111,14 +151,13 @@ class Transformer(nn.Module):
         length = token_BL.shape[1]
         # One new token needs no causal mask, and then a sliding layer can read its window alone.
         single = length == 1
-        make_mask = canvas_mask if single else causal_mask
-        masks = self._masks(make_mask, length, cache)
+        surroundings = self._surround(canvas_mask if single else causal_mask, length, cache)
         scalars = [
             block.layer_scalar if block.encoder_layer_scalar is None else block.encoder_layer_scalar
             for block in self.layers()
         ]
         x_BLD = self.embedding(token_BL)
-        hidden = self._run(x_BLD, masks, cache, scalars, whole_prefix=not single)
+        hidden = self._run(x_BLD, surroundings, scalars, whole_prefix=not single)
         cache.advance(length)
         return hidden
 
@@ -126,32 +165,32 @@ class Transformer(nn.Module):
         """Softcapped scores, fp32 [..., V]. The raw scores keep the activation dtype's rounding."""
         return self.ops.softcap(self.embedding.logits(hidden), self.config.final_logit_softcap)
 
-    def _masks(
-        self, make_mask: Callable[..., Tensor | None], length: int, cache: Cache
-    ) -> dict[str, Tensor | None]:
-        """One mask a layer type, shared by all its layers."""
-        return {
-            kind: make_mask(
-                cache.num_cached,
-                length,
-                self.config.attention(kind).window,
-                cache.start_B,
-                self.device,
-            )
-            for kind in dict.fromkeys(self.config.layer_types)
+    def _surround(
+        self,
+        make_mask: Callable[..., Tensor | None],
+        length: int,
+        cache: Cache,
+        slots: Slots | None = None,
+    ) -> Surroundings:
+        """One mask and one rotary table a layer type; `slots` when a part of the cache suffices."""
+        begin, kinds = cache.num_cached, dict.fromkeys(self.config.layer_types)
+        windows = {kind: self.config.attention(kind).window for kind in kinds}
+        masks = {
+            kind: make_mask(begin, length, window, cache.start_B, self.device)
+            for kind, window in windows.items()
         }
+        ropes = {kind: self._rope(kind, begin, begin + length) for kind in kinds}
+        return Surroundings(ropes, masks, slots or cache)
 
     def _run(
         self,
         x_BLD: Tensor,
-        masks: dict[str, Tensor | None],
-        cache: Cache,
+        surroundings: Surroundings,
         scalars: list[Tensor],
         *,
         whole_prefix: bool,
     ) -> Tensor:
-        begin, end = cache.num_cached, cache.num_cached + x_BLD.shape[1]
-        ropes = {kind: self._rope(kind, begin, end) for kind in masks}
+        ropes, masks, cache = surroundings.ropes, surroundings.masks, surroundings.cache
         for block, kind, scalar in zip(
             self.layers(), self.config.layer_types, scalars, strict=True
         ):
