@@ -1,4 +1,4 @@
-"""What a run looks like to people: plots, a self-contained page and a terminal summary; no torch."""
+"""What a run looks like to people: plots, a self-contained page, a terminal summary; no torch."""
 
 from bench.report.page import render
 from bench.report.terminal import print_summary

@@ -4,8 +4,8 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "Speed": (
         (
             "delivered tok/s",
-            "Delivered tokens / wall seconds of the request, prefill included; a ratio of sums over "
-            "requests. Delivered: up to and including the first EOS, what a user got.",
+            "Delivered tokens / wall seconds of the request, prefill included; a ratio of sums "
+            "over requests. Delivered: up to and including the first EOS, what a user got.",
         ),
         (
             "decode tok/s",
@@ -20,7 +20,7 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "Work": (
         (
             "steps a canvas",
-            "Denoise forwards until the canvas stopped; the commit that writes its cache is not one.",
+            "Denoise forwards until the canvas stopped; the commit that writes its cache is none.",
         ),
         ("cap rate", "Share of canvases stopped by the step limit. n/a where steps are forced."),
         ("canvas fill", "Answer positions / positions of the canvas."),
@@ -37,8 +37,8 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
         ("revoked", "Accepted at the step before, not at this one; counted per answer position."),
         (
             "revised after accept",
-            "Share of answer positions whose delivered token differs from the most likely token when "
-            "the position was first accepted.",
+            "Share of answer positions whose delivered token differs from the most likely token "
+            "when the position was first accepted.",
         ),
         (
             "settled",
@@ -48,21 +48,22 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "Self-correction (needs a checker)": (
         (
             "reference points",
-            "Half: step T/2, rounded up. Accepted: first step by which every answer position has been "
-            "accepted once. Parses: first step whose answer parses. Never reached: unresolved, kept "
-            "in the total.",
+            "Half: step T/2, rounded up. Accepted: first step by which every answer position has "
+            "been accepted once. Parses: first step whose answer parses. Never reached: "
+            "unresolved, kept in the total.",
         ),
         (
             "net correction",
-            "(wrong at the reference and right at the end - right at the reference and wrong at the "
-            "end) / all problems; the headline uses half.",
+            "(wrong at the reference and right at the end - right at the reference and wrong at "
+            "the end) / all problems; the headline uses half.",
         ),
         ("locked in", "Wrong at the reference and the same text at the end, of all problems."),
         ("ever-right gap", "Right at some step, wrong at the end, of all problems."),
         (
             "repaired, preserved",
-            "Some tokens of a right canvas are replaced at random and it is denoised again. Repaired: "
-            "share of those tokens that came back right; preserved: share of the others that stayed.",
+            "Some tokens of a right canvas are replaced at random and it is denoised again. "
+            "Repaired: share of those tokens that came back right; preserved: share of the others "
+            "that stayed.",
         ),
         (
             "accuracy",
@@ -72,8 +73,9 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "Validity": (
         (
             "valid, low_validity, invalid",
-            "A measurement fault (say, a token ledger that does not sum) makes a point invalid: shown, "
-            "never summarised. More than 5 % empty or truncated answers make it low_validity.",
+            "A measurement fault (say, a token ledger that does not sum) makes a point invalid: "
+            "shown, never summarised. More than 5 % empty or truncated answers make it "
+            "low_validity.",
         ),
         ("n/a", "Unknown or not defined for this point. Never a zero."),
     ),

@@ -1,6 +1,6 @@
 """The frame every figure shares: a title that says the finding, units and n, and a dated caption.
 
-Figures are built without pyplot, so drawing a report neither needs a display nor leaves state behind.
+Figures are built without pyplot: drawing a report needs no display and leaves no state behind.
 """
 
 import textwrap
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -25,7 +26,7 @@ _HEADING_PT, _BODY_PT, _SMALL_PT = 13.0, 9.5, 8.0
 _MARGIN_IN = 0.18
 _PANEL_TITLE_PT = 10.0
 
-_RC = {
+_RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": _BODY_PT,
     "text.parse_math": False,  # names come from users: "$" is a character

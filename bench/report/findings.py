@@ -21,9 +21,9 @@ _HIGH_CAP_RATE = 0.1
 
 
 def compared_pair(view: View) -> tuple[Point, Point] | None:
-    """The diffusion and the autoregressive point the headline compares: same precision, both usable.
+    """The diffusion and autoregressive points the headline compares: same precision, both usable.
 
-    The released checkpoint ships in fp8, so that comes first, but not where the machine emulates it.
+    The released checkpoint ships in fp8, so that comes first, unless the machine emulates it.
     """
     order = ("bf16", "fp8", "fp32") if view.emulated else ("fp8", "bf16", "fp32")
     pairs = {p.precision: (p, q) for p, q in pairs_by_precision(view)}
@@ -101,7 +101,7 @@ def quality_sentence(diffusion: Point, autoregressive: Point) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that limits what the numbers mean; `serious` ones change how to read all of them."""
+    """Something that limits what the numbers mean; a `serious` one changes how to read them."""
 
     title: str
     text: str
@@ -131,9 +131,9 @@ def notices(view: View) -> list[Notice]:
         found.append(
             Notice(
                 "Screening",
-                "One process a point, so there is no between-process interval. Any interval shown is "
-                "within that process and too narrow to decide a comparison; measure=publish uses "
-                "fresh processes.",
+                "One process a point, so there is no between-process interval. Any interval shown "
+                "is within that process and too narrow to decide a comparison; "
+                "measure=publish uses fresh processes.",
             )
         )
     if view.emulated:
@@ -146,7 +146,7 @@ def notices(view: View) -> list[Notice]:
             )
         )
     if any(p.text("weights") == "dummy" for p in view.points):
-        text = "Random weights: speed at full shape only. Step counts and self-correction mean nothing."
+        text = "Random weights: speed at full shape; step counts and self-correction mean nothing."
         found.append(Notice("Dummy weights", text, True))
     failures = len(view.tables["failures"])
     if failures:
@@ -184,8 +184,8 @@ def steps_sentence(point: Point) -> str:
         corrected += f" ({span(net.lo, net.hi, scale=100)})"
     return (
         f"{point.name}: median {digits(median)} and p90 {digits(p90)} steps a canvas, "
-        f"{percent_text(point.number('cap_rate'))} stopped by the cap, net correction {corrected} of "
-        "problems after half the steps"
+        f"{percent_text(point.number('cap_rate'))} stopped by the cap, net correction {corrected} "
+        "of problems after half the steps"
     )
 
 
@@ -205,7 +205,8 @@ def _rate(point: Point) -> str:
     estimate = point.estimate(_SPEED)
     if estimate.has_interval:
         return f"{digits(estimate.value)} tok/s ({span(estimate.lo, estimate.hi)})"
-    return f"{digits(estimate.value)} tok/s (n = {plural(point.count('num_processes') or 1, 'process')})"
+    processes = plural(point.count("num_processes") or 1, "process")
+    return f"{digits(estimate.value)} tok/s (n = {processes})"
 
 
 def _accuracy_text(point: Point) -> str:

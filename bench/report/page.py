@@ -42,8 +42,8 @@ _SECTIONS = (
     ),
     _Section(
         "Steps a canvas",
-        "The further left a curve rises, the fewer denoise steps that task needs; speed follows from "
-        "this more than from anything else.",
+        "The further left a curve rises, the fewer denoise steps that task needs; speed follows "
+        "from this more than from anything else.",
         plot_steps,
     ),
     _Section(
@@ -132,7 +132,8 @@ def provenance(view: View) -> list[tuple[str, str]]:
     """Where the numbers come from, as (name, value) rows; unknown values say so."""
     info = view.info
     machine, git = _mapping(info, "machine"), _mapping(info, "git")
-    dirty = {True: ", with uncommitted changes", False: ", clean"}.get(git.get("dirty"), "")
+    states: dict[object, str] = {True: ", with uncommitted changes", False: ", clean"}
+    dirty = states.get(git.get("dirty"), "")
     rows: list[tuple[str, Any]] = [
         ("created", info.get("created")),
         ("command", info.get("command")),

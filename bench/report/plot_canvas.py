@@ -31,9 +31,9 @@ def plot_canvas(view: View) -> Plot:
         0.75 + row_in * (sample.steps + 1.5),
         title=_title(sample),
         units=f"Request {sample.request_id}, canvas {sample.canvas_index + 1}, {sample.point_id}: "
-        f"{plural(sample.steps, 'denoise step')} down, {_extent(shown)} across. Letters show the most "
-        "likely token where it changed; the last row is the text as delivered. n = 1 canvas, chosen "
-        "for its revisions.",
+        f"{plural(sample.steps, 'denoise step')} down, {_extent(shown)} across. Letters show the "
+        "most likely token where it changed; the last row is the text as delivered. n = 1 canvas, "
+        "chosen for its revisions.",
         caption="Not timed: the sampler's own record of one canvas.",
         legend_in=0.36,
     )
@@ -180,5 +180,5 @@ def _key(plot: Plot, axes: Axes, shown: SampleCanvas) -> None:
     bar = plot.figure.colorbar(
         ScalarMappable(_norm(shown), _NOISE), ax=axes, fraction=0.02, pad=0.01, aspect=30
     )
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label("entropy of noise, nat", fontsize=8)

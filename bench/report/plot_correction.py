@@ -1,4 +1,4 @@
-"""Self-correction: answers that turn right or wrong while denoising goes on, and the repair test."""
+"""Self-correction: answers that turn right or wrong during denoising, and the repair test."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +41,7 @@ class _Shares:
 
 
 def plot_correction(view: View) -> Plot:
-    """Wrong to right, right to wrong and locked in, by task, from three reference points to the end."""
+    """Wrong to right, right to wrong, locked in: by task, from three references to the end."""
     needed = ("task", "correct", *(f"correct_{r}" for r in _REFERENCES))
     requests = view.content("requests", *needed).dropna(subset=["correct"])
     points = [
@@ -59,10 +59,10 @@ def plot_correction(view: View) -> Plot:
         "correction",
         height,
         title=_title(points[0]),
-        units="Share of all problems, %; right of zero wrong became right, left of zero right became "
-        f"wrong. n = {plural(_problems(requests, points[0]), 'problem')} a point; bands: 95 % Wilson "
-        "interval.",
-        caption="Counted, not timed: the answer readable at a reference point against the final one. "
+        units="Share of all problems, %; right of zero wrong became right, left of zero right "
+        f"became wrong. n = {plural(_problems(requests, points[0]), 'problem')} a point; bands: "
+        "95 % Wilson interval.",
+        caption="Counted, not timed: the answer readable at a reference against the final one. "
         "Locked in: wrong at the reference and the same text at the end.",
         legend_in=0.32,
     )
@@ -109,8 +109,8 @@ def plot_repair(view: View) -> Plot:
         "repair",
         1.0 + len(tasks) * (0.2 + 0.17 * len(points)),
         title=_repair_title(points[0], repairs),
-        units=f"Right canvases, some content tokens replaced at random, denoised again; n = {sizes}. "
-        "Whiskers: 95 % interval, canvases and not tokens counted as independent.",
+        units=f"Right canvases, some content tokens replaced at random, denoised again; n = {sizes}"
+        ". Whiskers: 95 % interval, canvases and not tokens counted as independent.",
         caption="Counted, not timed: tokens equal to the right canvas after denoising again.",
         legend_in=0.32,
     )

@@ -62,8 +62,8 @@ def _title(view: View) -> str:
         return f"{fastest.name} delivered {digits(fastest.number(_METRIC))} tok/s"
     diffusion, autoregressive = pair
     return (
-        f"In {diffusion.precision}, diffusion delivered {digits(diffusion.number(_METRIC))} tok/s and "
-        f"autoregressive {digits(autoregressive.number(_METRIC))}: "
+        f"In {diffusion.precision}, diffusion delivered {digits(diffusion.number(_METRIC))} tok/s "
+        f"and autoregressive {digits(autoregressive.number(_METRIC))}: "
         f"{digits(speed_ratio(diffusion, autoregressive))}\N{MULTIPLICATION SIGN}"
     )
 
@@ -85,9 +85,7 @@ def _units(points: list[Point]) -> str:
         parts.append(f"Whiskers: 95 % interval{within}.")
     parts.append("Small dots: each repeat.")
     if any(p.flag("emulated") for p in points):
-        parts.append(
-            "Precision is emulated on this CPU: ratios between precisions do not carry over to GPUs."
-        )
+        parts.append("Precision is emulated on this CPU: its ratios do not carry over to GPUs.")
     return " ".join(parts)
 
 
@@ -105,7 +103,7 @@ def _bar(axes: Axes, y: int, point: Point) -> None:
     axes.plot(
         value, y, style.marker, color=colour, markeredgecolor="white", markersize=8, clip_on=False
     )
-    if estimate.has_interval:
+    if estimate.lo is not None and estimate.hi is not None:
         axes.plot([estimate.lo, estimate.hi], [y, y], color=INK, linewidth=1.6)
         note = f"{span(estimate.lo, estimate.hi)}"
     else:
@@ -145,7 +143,7 @@ def _accuracy(axes: Axes, y: int, point: Point) -> None:
         return
     colour = decoding_colour(point.decoding)
     style = precision_style(point.precision)
-    if estimate.has_interval:
+    if estimate.lo is not None and estimate.hi is not None:
         axes.plot([estimate.lo, estimate.hi], [y, y], color=colour, linewidth=2)
         note = span(estimate.lo, estimate.hi, scale=100)
     else:

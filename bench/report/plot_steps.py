@@ -45,7 +45,8 @@ def plot_steps(view: View) -> Plot:
         "steps",
         3.1,
         title=_steps_title(points[0], canvases),
-        units=f"Share of canvases finished within so many denoise steps; {_sizes(points, canvases)}. "
+        units="Share of canvases finished within so many denoise steps; "
+        f"{_sizes(points, canvases)}. "
         "First repeat; the same seed gives the same canvases in every repeat.",
         caption="Counted, not timed: denoise forwards of a canvas, without the commit.",
     )
@@ -89,8 +90,8 @@ def plot_acceptance(view: View) -> Plot:
         "acceptance",
         4.1,
         title=_acceptance_title(points[0], sums[points[0].point_id]),
-        units="Share of the answer's positions (up to and including the first EOS), pooled over the "
-        "canvases still denoising at that step (lowest panels); drawn while at least "
+        units="Share of the answer's positions (up to and including the first EOS), pooled over "
+        "the canvases still denoising at that step (lowest panels); drawn while at least "
         f"{_FEWEST_CANVASES} are. First repeat.",
         caption="Counted, not timed: decisions of the sampler at each denoise step.",
     )
@@ -135,7 +136,8 @@ def _steps_title(point: Point, canvases: pd.DataFrame) -> str:
     medians = own.groupby("task")["steps"].median().sort_values()
     slow, fast = medians.index[-1], medians.index[0]
     if medians.iloc[-1] == medians.iloc[0]:
-        return f"Every task takes a median of {tidy(medians.iloc[0])} steps a canvas ({point.precision})"
+        median = tidy(medians.iloc[0])
+        return f"Every task takes a median of {median} steps a canvas ({point.precision})"
     return (
         f"A canvas of {drawable(str(slow))} takes a median of {tidy(medians.iloc[-1])} steps, "
         f"one of {drawable(str(fast))} {tidy(medians.iloc[0])} ({point.precision})"
@@ -203,7 +205,7 @@ def _quantile(ordered: np.ndarray, share: float) -> float:
 
 
 def _by_step(steps: pd.DataFrame) -> pd.DataFrame:
-    """Ratios of sums over the canvases active at each step, where enough are left to mean something."""
+    """Ratios of sums over the canvases active at each step, where enough are left to matter."""
     counts = ["accepted", "renoised", "revoked"]
     numbers = steps.assign(**{c: pd.to_numeric(steps[c]).astype(float) for c in counts})
     numbers["step"] = numbers["step"].astype(int)

@@ -16,10 +16,10 @@ _NEEDED = ("request_id", "canvas_index", "step", "position", "accepted", "argmax
 def classify(accepted_TL: np.ndarray, argmax_TL: np.ndarray, content_L: np.ndarray) -> np.ndarray:
     """State codes [T, L]; where several apply, the rarer one wins.
 
-    after EOS: beyond the delivered text. Revised: accepted at an earlier step, and the argmax changed
-    at this one. Revoked: accepted at the step before, not at this one. Settled: accepted, and the
-    argmax stays what it is until the end. Accepted: accepted, but will still change. Noise: the rest,
-    given a random token for the next step.
+    after EOS: beyond the delivered text. Revised: accepted at an earlier step, and the argmax
+    changed at this one. Revoked: accepted at the step before, not at this one. Settled: accepted,
+    and the argmax stays what it is until the end. Accepted: accepted, but will still change. Noise:
+    the rest, given a random token for the next step.
     """
     changed_TL = np.zeros_like(accepted_TL)
     changed_TL[1:] = argmax_TL[1:] != argmax_TL[:-1]

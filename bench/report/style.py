@@ -1,14 +1,15 @@
 """The visual language, once: colours, glyphs and number formats of plots, pages and the terminal.
 
-A reader who has seen one plot can read all. Decoding is a colour, precision a marker and a line style,
-a task one of a fixed order of colours, a canvas state a colour and a glyph. Colours are Okabe-Ito,
-which colour-blind readers can tell apart. Nothing here imports a plotting library.
+A reader who has seen one plot can read all. Decoding is a colour, precision a marker and a line
+style, a task one of a fixed order of colours, a canvas state a colour and a glyph. Colours are
+Okabe-Ito, which colour-blind readers can tell apart. Nothing here imports a plotting library.
 """
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
 
 INK = "#1b1f24"
 MUTED = "#57606a"
@@ -27,12 +28,15 @@ LOCKED_COLOUR = "#7a828b"
 NOT_AVAILABLE = "n/a"
 
 
+LineStyle = Literal["-", "--", "-.", ":"]
+
+
 @dataclass(frozen=True, slots=True)
 class PrecisionStyle:
     """How a precision is drawn: never by colour alone."""
 
     marker: str
-    line: str
+    line: LineStyle
 
 
 PRECISION_STYLES = {
@@ -56,7 +60,7 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class StateStyle:
-    """Colour, text glyph and plot marker ("" draws none) of a state, with the words of its legend."""
+    """Colour, text glyph and plot marker ("" draws none) of a state; words of its legend."""
 
     label: str
     colour: str
@@ -68,7 +72,7 @@ class StateStyle:
 STATE_STYLES = {
     State.NOISE: StateStyle("noise, darker at higher entropy", "#E4E7EB", "░", "", "#57606a"),
     State.ACCEPTED: StateStyle("accepted, not final", "#B9DCF2", "○", "o", "#0b4f7d"),
-    State.REVOKED: StateStyle("revoked", "#D55E00", "×", "x", "#ffffff"),
+    State.REVOKED: StateStyle("revoked", "#D55E00", "\N{MULTIPLICATION SIGN}", "x", "#ffffff"),
     State.REVISED: StateStyle("revised after accept", "#CC79A7", "△", "^", "#1b1f24"),
     State.SETTLED: StateStyle("settled", "#009E73", "■", "s", "#ffffff"),
     State.AFTER_EOS: StateStyle("after EOS", "#FFFFFF", "·", ".", "#57606a"),

@@ -40,8 +40,8 @@ def points_table(view: View) -> Table:
         ("validity", ""),
     )
     return Table(
-        "Every point, with 95 % intervals. All numbers are measured; none is published, projected or "
-        "assumed.",
+        "Every point, with 95 % intervals. All numbers are measured; none is published, projected "
+        "or assumed.",
         header,
         tuple(_point_cells(p) for p in view.points),
     )

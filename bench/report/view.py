@@ -1,7 +1,7 @@
 """What the report reads of a run: tables that may be missing, and points with typed access.
 
-A run that was interrupted, or that measured one decoding only, still gets a report. So every table is
-a data frame here, empty when the run has none, and every number is a float or None.
+A run that was interrupted, or that measured one decoding only, still gets a report. So every table
+is a data frame here, empty when the run has none, and every number is a float or None.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ _PRECISIONS = ("fp32", "bf16", "fp8")
 
 
 class Run(Protocol):
-    """What a run must have. Other tables (requests, canvases, steps, positions, repairs, failures) are
-    read when present."""
+    """What a run must have; other tables (requests, canvases, steps, positions, repairs, failures)
+    are read when present."""
 
     @property
     def path(self) -> Path: ...
@@ -86,7 +86,7 @@ class Point:
 
     @property
     def usable(self) -> bool:
-        """Not invalidated by a measurement fault; an invalid point is shown but never summarised."""
+        """Not invalidated by a measurement fault; an invalid point is shown, never summarised."""
         return self.text("validity") != "invalid"
 
     @property
