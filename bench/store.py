@@ -1,7 +1,7 @@
 """The run folder: written point by point, each file whole or not at all; read back with checks.
 
 After every point each table is written beside its place and moved there, so that a folder is
-readable at any time.
+readable at any time. `points` comes last: a point that stands there has all its data.
 """
 
 import json
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,7 +43,7 @@ class RunWriter:
     def write_point(self, point_id: str, tables: Mapping[str, pd.DataFrame]) -> None:
         """Adds or replaces a point's rows in every table."""
         self._points[point_id] = dict(tables)
-        for table in COLUMNS:
+        for table in sorted(COLUMNS, key="points".__eq__):
             parts = [t[table] for t in self._points.values() if table in t and len(t[table])]
             if parts:
                 _replace(
@@ -59,13 +60,18 @@ class RunWriter:
         path = self.folder / "run.json"
         part = path.with_suffix(".json.part")
         part.write_text(json.dumps(self._info, indent=2) + "\n")
-        part.replace(path)
+        _move(part, path)
 
 
 def _replace(path: Path, table: pd.DataFrame) -> None:
     """Writes a parquet file beside its place, then moves it there."""
     part = path.with_suffix(".parquet.part")
-    table.to_parquet(part, index=False)
+    table.to_parquet(part, index=False, write_page_checksum=True)
+    _move(part, path)
+
+
+def _move(part: Path, path: Path) -> None:
+    """Puts a file in its place once its content is on the disk."""
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(path)
@@ -139,15 +145,27 @@ def open_run(path: str | Path) -> Run:
         raise ValueError(f"{folder} is no run folder: it has no run.json") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{info_path} is damaged: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{info_path} cannot be read: {error.strerror}") from error
     _check_version(info_path, info.get("schema_version") if isinstance(info, dict) else None)
     return Run(folder, info)
 
 
+_NULLABLE = {
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+    pa.string(): pd.StringDtype(),
+    pa.large_string(): pd.StringDtype(),
+}
+
+
 def _read(table: str, path: Path) -> pd.DataFrame:
     try:
-        found = pq.read_table(path).to_pandas()
-    except (pa.ArrowException, OSError) as error:
-        first = str(error).splitlines()[0]
+        # The schema says what the columns are; what the file says of pandas is not needed.
+        stored = pq.read_table(path, page_checksum_verification=True).replace_schema_metadata()
+        found = stored.to_pandas(types_mapper=_NULLABLE.get)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} is truncated or no parquet file: {first}") from error
     versions = found["schema_version"].unique() if "schema_version" in found else [None]
     for version in versions:
@@ -161,6 +179,8 @@ def _read(table: str, path: Path) -> pd.DataFrame:
 def _check_version(path: Path, version: Any) -> None:
     if version is None:
         raise ValueError(f"{path} has no schema_version; it was not written by canvasbench")
+    if isinstance(version, bool) or not isinstance(version, int | np.integer):
+        raise ValueError(f"{path} has schema version {version!r}; it must be an integer")
     if version > SCHEMA_VERSION:
         raise ValueError(
             f"{path} has schema version {version}; this canvasbench reads up to {SCHEMA_VERSION}"

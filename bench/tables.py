@@ -247,7 +247,27 @@ def check(table: str, found: pd.DataFrame) -> pd.DataFrame:
         state = "missing" if different[0] in COLUMNS[table] else "unknown"
         raise ValueError(f"table {table}: column {different[0]!r} is {state}")
     try:
-        checked = schema(table).validate(found)
-    except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
-        raise ValueError(f"table {table}: {str(error).splitlines()[0]}") from error
+        checked = schema(table).validate(found, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        failure = error.failure_cases.iloc[0]
+        raise ValueError(
+            f"table {table}: column {failure['column']!r} fails {failure['check']}, "
+            f"found {failure['failure_case']!r}"
+        ) from error
+    for name in COLUMNS[table]:
+        _refuse_changed(table, found[name], checked[name])
     return checked[list(COLUMNS[table])]
+
+
+def _refuse_changed(table: str, given: pd.Series, coerced: pd.Series) -> None:
+    """Refuses what a type conversion would alter: 1.7 as an integer, "no" as a truth value."""
+    if given.dtype == coerced.dtype:
+        return
+    known = coerced.notna().to_numpy()
+    before, after = given[known].to_numpy(dtype=object), coerced[known].to_numpy(dtype=object)
+    changed = [old for old, new in zip(before, after, strict=True) if old != new]
+    if changed:
+        raise ValueError(
+            f"table {table}: column {given.name!r} holds {changed[0]!r}, "
+            f"which is no {COLUMNS[table][str(given.name)].rstrip('?')}"
+        )

@@ -34,9 +34,14 @@ def audit(
         reasons.append("steps_do_not_sum")
     if eos_policy == "ignore" and (requests["finish_reason"] == "eos").any():
         reasons.append("stopped_at_an_ignored_eos")
-    entropy = denoise["mean_entropy_nat"].astype(float)
-    if not np.isfinite(entropy[denoise["mean_entropy_nat"].notna()]).all():
+    # A table holds a NaN entropy, what non-finite logits give, as null; only a step without a trace
+    # may have none.
+    traced = denoise["accepted_slots"].notna() | denoise["mean_entropy_nat"].notna()
+    entropy = denoise.loc[traced, "mean_entropy_nat"].to_numpy(dtype=float, na_value=np.nan)
+    if not np.isfinite(entropy).all():
         reasons.append("entropy_not_finite")
-    if (requests["wall_s"] <= 0).any():
+    if not np.isfinite(requests["wall_s"]).all() or not np.isfinite(steps["device_ms"]).all():
+        reasons.append("time_not_finite")
+    elif (requests["wall_s"] <= 0).any():
         reasons.append("time_not_positive")
     return reasons

@@ -12,12 +12,13 @@ def request_times(requests: pd.DataFrame) -> pd.DataFrame:
     """Numerators and denominators of every rate, one row a request, seconds and tokens.
 
     Needs the columns delivered_tokens, first_delivery_tokens, first_canvas_s, last_delivery_s,
-    wall_s, prefill_s, slots_committed, batch_size. `decode_*` are NaN with a single delivery.
+    wall_s, prefill_s, slots_committed, batch_size. `decode_*` and `inverse_tpot_tokens` are NaN
+    with a single delivery, and where a coarse clock saw no time between the first and the last.
     """
     share = 1.0 / requests["batch_size"]
     later = requests["delivered_tokens"] - requests["first_delivery_tokens"]
     gap = requests["last_delivery_s"] - requests["first_canvas_s"]
-    several = later > 0
+    several = (later > 0) & (gap > 0)
     return pd.DataFrame(
         {
             "tokens": requests["delivered_tokens"],
@@ -39,4 +40,9 @@ RATES: dict[str, tuple[str, str]] = {
     "slot_tok_per_s": ("slots", "wall_s"),
     "inverse_tpot_tok_per_s": ("inverse_tpot_tokens", "decode_s"),
 }
-"""Every rate as (numerator, denominator) of `request_times`."""
+"""Every rate, in tokens per second, as (numerator, denominator) of `request_times`.
+
+delivered: delivered / wall. decode: (delivered - d_1) / (t_last - t_1). generation_excl_prefill:
+delivered / (wall - prefill). slot: C x canvases / wall, padding included. inverse_tpot:
+(delivered - 1) / (t_last - t_1), shown only to reconcile with tools that stream tokens.
+"""

@@ -110,6 +110,34 @@ def test_unresolved_references_are_none() -> None:
     assert found.unchanged_from["accept"] is None
 
 
+@given(traces(), st.integers(1, 5), st.sampled_from(["9", "90", "902", "9222"]))
+def test_outcome_equals_its_definitions(
+    trace: tuple[np.ndarray, np.ndarray], content: int, want: str
+) -> None:
+    a, g = trace
+    content = min(content, g.shape[1])
+    answers = []
+    for t in range(len(g)):
+        kept = []
+        for token in g[t]:
+            if token == EOS:
+                break
+            kept.append(str(token))
+        answers.append("9" + "".join(kept))
+    half = int(np.ceil(len(g) / 2)) - 1
+    seen = [all(a[: t + 1, i].any() for i in range(content)) for t in range(len(g))]
+    steps = {
+        "half": half,
+        "accept": seen.index(True) if True in seen else None,
+        "parse": next((t for t, text in enumerate(answers) if len(text) == 3), None),
+    }
+    found = outcome(g.tolist(), a.tolist(), want, content)
+    for name, t in steps.items():
+        assert found.correct_at[name] == (None if t is None else answers[t] == want)
+        assert found.unchanged_from[name] == (None if t is None else answers[t] == answers[-1])
+    assert found.ever_correct == (want in answers)
+
+
 def test_eos_at_the_first_position_is_an_empty_answer() -> None:
     found = outcome([[EOS, 5]], [[True, True]], "9", 1)
     assert found.correct_at["half"] is True
@@ -158,10 +186,68 @@ def test_rates_by_hand(name: str, expected: float) -> None:
     assert rate(requests_frame(), name) == pytest.approx(expected)
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.floats(0.1, 2), st.integers(1, 16)), min_size=1, max_size=4),
+            st.floats(0.01, 0.09),
+            st.integers(0, 9),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_rates_equal_their_definitions(
+    drawn: list[tuple[list[tuple[float, int]], float, int]],
+) -> None:
+    sums = {name: [0.0, 0.0] for name in RATES}
+    columns: dict[str, list[float]] = {}
+    for gaps, prefill, padding in drawn:
+        at = np.cumsum([gap for gap, _ in gaps])
+        tokens = [count for _, count in gaps]
+        delivered, wall = sum(tokens), at[-1]
+        parts = {
+            "delivered_tok_per_s": (delivered, wall),
+            "generation_tok_per_s_excl_prefill": (delivered, wall - prefill),
+            "slot_tok_per_s": (delivered + padding, wall),
+        }
+        if len(gaps) > 1:
+            parts["decode_tok_per_s"] = (delivered - tokens[0], at[-1] - at[0])
+            parts["inverse_tpot_tok_per_s"] = (delivered - 1, at[-1] - at[0])
+        for name, (top, bottom) in parts.items():
+            sums[name][0] += top
+            sums[name][1] += bottom
+        row = {
+            "delivered_tokens": delivered,
+            "first_delivery_tokens": tokens[0],
+            "first_canvas_s": at[0],
+            "last_delivery_s": at[-1],
+            "wall_s": wall,
+            "prefill_s": prefill,
+            "slots_committed": delivered + padding,
+            "batch_size": 1,
+        }
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    times = request_times(pd.DataFrame(columns))
+    for name, (top, bottom) in RATES.items():
+        assert [times[top].sum(), times[bottom].sum()] == pytest.approx(sums[name])
+
+
 def test_a_single_delivery_has_no_decode_rate() -> None:
     times = request_times(requests_frame())
     assert times["decode_tokens"].isna().tolist() == [False, True]
     assert times["inverse_tpot_tokens"].isna().tolist() == [False, True]
+
+
+def test_a_clock_too_coarse_for_two_deliveries_gives_no_decode_rate() -> None:
+    times = request_times(requests_frame(last_delivery_s=[1.0, 0.5]))
+    assert times["decode_s"].isna().all()
+
+
+def test_steps_without_a_trace_have_no_entropy_to_audit() -> None:
+    untraced = steps_frame(mean_entropy_nat=None, accepted_slots=None)
+    assert audit(requests_frame(), untraced, 16, "stop") == []
 
 
 def test_the_wall_time_of_a_batch_counts_once() -> None:
@@ -175,7 +261,9 @@ def steps_frame(**columns: object) -> pd.DataFrame:
         "process_id": 0,
         "repeat": 0,
         "phase": ["denoise", "denoise", "commit", "denoise"],
+        "accepted_slots": [3, 3, None, 3],
         "mean_entropy_nat": [0.5, 0.1, None, 0.2],
+        "device_ms": 1.0,
     }
     return pd.DataFrame(base | columns)
 
@@ -191,7 +279,10 @@ def test_a_ledger_that_sums_has_no_faults() -> None:
         ({"num_canvases": [3, 1]}, {}, "stop", "ledger_does_not_match_canvases"),
         ({"active_row_steps": [2, 2]}, {}, "stop", "steps_do_not_sum"),
         ({}, {"mean_entropy_nat": [float("inf"), 0, None, 0]}, "stop", "entropy_not_finite"),
+        ({}, {"mean_entropy_nat": [float("nan"), 0, None, 0]}, "stop", "entropy_not_finite"),
         ({"wall_s": [0.0, 0.5]}, {}, "stop", "time_not_positive"),
+        ({"wall_s": [float("inf"), 0.5]}, {}, "stop", "time_not_finite"),
+        ({}, {"device_ms": [1.0, float("inf"), 1.0, 1.0]}, "stop", "time_not_finite"),
         ({}, {}, "ignore", "stopped_at_an_ignored_eos"),
     ],
 )

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from bench.stats import quantile_interval, ratio_interval, share_interval
+from bench.stats import (
+    clustered_share_interval,
+    process_interval,
+    quantile_interval,
+    ratio_interval,
+    share_interval,
+)
 
 
 def test_ratio_interval_covers_the_true_ratio() -> None:
@@ -64,3 +70,110 @@ def test_quantile_interval_covers_the_true_quantile() -> None:
 def test_quantile_interval_refuses_small_samples(q: float, smallest: int) -> None:
     assert quantile_interval(np.arange(smallest - 1.0), q) is None
     assert quantile_interval(np.arange(float(smallest)), q) is not None
+
+
+def test_bca_agrees_with_scipys() -> None:
+    bottom = np.random.default_rng(0).lognormal(size=20)
+    top, cluster = bottom**2, np.arange(20)
+    theirs = scipy_stats.bootstrap(
+        (top, bottom),
+        lambda t, b, axis: t.sum(axis=axis) / b.sum(axis=axis),
+        paired=True,
+        n_resamples=20_000,
+        method="BCa",
+        rng=np.random.default_rng(4),
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    ours = [ratio_interval(top, bottom, cluster, seed, method="bca") for seed in range(20)]
+    assert np.mean(ours, axis=0) == pytest.approx([theirs.low, theirs.high], abs=0.015 * width)
+    percentile = ratio_interval(top, bottom, cluster)
+    assert percentile is not None
+    assert theirs.high - percentile[1] > 0.1 * width
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_ratios_that_never_vary_have_no_width(method) -> None:
+    assert ratio_interval(np.ones(8), np.ones(8), np.arange(8), method=method) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_ratio_of_what_is_not_finite_is_unknown(value: float) -> None:
+    top = np.array([value, 1, 1, 1, 1, 1])
+    assert ratio_interval(top, np.ones(6), np.arange(6)) is None
+
+
+def test_clustered_share_covers_where_wilson_does_not() -> None:
+    rng = np.random.default_rng(5)
+    cluster = np.repeat(np.arange(60), 8)
+    covered = {"clustered": 0, "wilson": 0}
+    for trial in range(200):
+        hits = (rng.random((60, 8)) < rng.beta(0.5, 2.0, size=(60, 1))).ravel()
+        found = {
+            "clustered": clustered_share_interval(hits, cluster, seed=trial),
+            "wilson": share_interval(int(hits.sum()), len(hits)),
+        }
+        for name, interval in found.items():
+            assert interval is not None
+            covered[name] += interval[0] <= 0.2 <= interval[1]
+    assert covered["clustered"] >= 178
+    assert covered["wilson"] < 170
+
+
+def test_clustered_share_of_single_cases_is_wilsons() -> None:
+    hits = np.array([True] * 3 + [False] * 9)
+    assert clustered_share_interval(hits, np.arange(12)) == share_interval(3, 12)
+
+
+def test_a_unanimous_share_counts_clusters() -> None:
+    cluster = np.repeat(np.arange(10), 4)
+    assert clustered_share_interval(np.zeros(40), cluster) == share_interval(0, 10)
+    assert clustered_share_interval(np.ones(40), cluster) == share_interval(10, 10)
+    assert clustered_share_interval(np.zeros(0), np.zeros(0)) is None
+
+
+def test_clustered_quantile_covers_where_independence_does_not() -> None:
+    rng = np.random.default_rng(6)
+    cluster = np.repeat(np.arange(80), 20)
+    covered = {"clustered": 0, "independent": 0}
+    for _ in range(200):
+        values = (rng.normal(size=(80, 1)) + rng.normal(size=(80, 20))).ravel()
+        found = {
+            "clustered": quantile_interval(values, 0.5, cluster),
+            "independent": quantile_interval(values, 0.5),
+        }
+        for name, interval in found.items():
+            assert interval is not None
+            covered[name] += interval[0] <= 0 <= interval[1]
+    assert 180 <= covered["clustered"] <= 199
+    assert covered["independent"] < 140
+
+
+def test_repeating_every_value_narrows_no_quantile() -> None:
+    values = np.random.default_rng(7).normal(size=30)
+    cluster = np.repeat(np.arange(30), 5)
+    once, often = quantile_interval(values, 0.5), quantile_interval(values.repeat(5), 0.5, cluster)
+    assert once is not None
+    assert often is not None
+    assert often[0] <= once[0]
+    assert often[1] >= once[1]
+    assert quantile_interval(np.arange(5.0).repeat(5), 0.5, np.repeat(np.arange(5), 5)) is None
+
+
+def test_quantile_interval_by_hand() -> None:
+    # n = 10, q = 0.5: ranks 2 and 9 (tables of the sign test; 97.9 % coverage).
+    assert quantile_interval(np.arange(1.0, 11), 0.5) == (2.0, 9.0)
+
+
+def test_process_interval_is_students_on_logs() -> None:
+    means = np.array([90.0, 100.0, 120.0])
+    logs = np.log(means)
+    half = 4.302653 * logs.std(ddof=1) / np.sqrt(3)  # t, 2 degrees of freedom, 97.5 %
+    expected = np.exp([logs.mean() - half, logs.mean() + half])
+    assert process_interval(means) == pytest.approx(tuple(expected), rel=1e-6)
+    assert process_interval(means[:1]) is None
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, np.nan])
+def test_process_means_must_be_positive(wrong: float) -> None:
+    with pytest.raises(ValueError, match="must be a positive"):
+        process_interval(np.array([1.0, wrong]))

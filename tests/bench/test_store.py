@@ -1,6 +1,7 @@
 """The run folder: what is written comes back, damage is named, nothing is lost."""
 
 import json
+import random
 from pathlib import Path
 
 import pandas as pd
@@ -85,6 +86,8 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
             b'{"schema_version": 99}',
             "schema version 99; this canvasbench reads up to 1",
         ),
+        ("run.json", b'{"schema_version": "1"}', "must be an integer"),
+        ("run.json", b"\xff\xfe", "run.json is damaged"),
     ],
 )
 def test_damage_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -143,3 +146,71 @@ def test_run_json_is_plain_json(tmp_path: Path) -> None:
     write_run(tmp_path / "run").close(finished=False, wall_s=2.0)
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["interrupted"] is True
+
+
+def test_no_damage_alters_a_table_unnoticed(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    rows = [REPAIR | {"request_id": i, "steps": rng.randrange(2**40)} for i in range(200)]
+    many = frame("repairs", rows, {"config_hash": "abc", "point_id": "a"})
+    RunWriter(tmp_path / "run", {}).write_point("a", {"repairs": many})
+    path = tmp_path / "run" / "repairs.parquet"
+    whole = path.read_bytes()
+    written = open_run(tmp_path / "run").table("repairs")
+    assert written is not None
+    for trial in range(200):
+        damaged = bytearray(whole[: rng.randrange(len(whole))] if trial % 2 else whole)
+        if trial % 2 == 0:
+            damaged[rng.randrange(len(damaged))] ^= rng.randrange(1, 256)
+        path.write_bytes(damaged)
+        found, message = _read(tmp_path / "run")
+        assert written.equals(found) if found is not None else str(path) in message
+
+
+def _read(folder: Path) -> tuple[pd.DataFrame | None, str]:
+    try:
+        return open_run(folder).table("repairs"), ""
+    except ValueError as error:
+        return None, str(error)
+
+
+def test_a_run_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run" / "run.json").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"run\.json cannot be read"):
+        open_run(tmp_path / "run")
+
+
+def test_a_kill_while_writing_leaves_the_finished_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = write_run(tmp_path / "run")
+    real = Path.replace
+
+    def killed(part: Path, target: Path) -> Path:
+        if target.suffix == ".parquet":
+            raise KeyboardInterrupt
+        return real(part, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        writer.write_point("b", repairs("b"))
+    run = open_run(tmp_path / "run")
+    assert run.repairs is not None
+    assert run.repairs["point_id"].tolist() == ["a"]
+
+
+def test_a_point_stands_in_points_only_after_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[str] = []
+    real = Path.replace
+
+    def noted(part: Path, target: Path) -> Path:
+        moved.append(target.stem)
+        return real(part, target)
+
+    writer = RunWriter(tmp_path / "run", {})
+    monkeypatch.setattr(Path, "replace", noted)
+    monkeypatch.setattr("bench.store.check", lambda _, table: table)
+    writer.write_point("a", {name: pd.DataFrame({"x": [1]}) for name in COLUMNS})
+    assert set(moved) == set(COLUMNS)
+    assert moved[-1] == "points"
