@@ -15,7 +15,7 @@ from omegaconf import MISSING
 # Member names are what a user types, so they are lower case.
 Precision = Enum("Precision", ["fp32", "bf16", "fp8"])
 Kernels = Enum("Kernels", ["reference", "torch"])
-Execution = Enum("Execution", ["eager"])
+Execution = Enum("Execution", ["eager", "compiled"])
 Backend = Enum("Backend", ["native"])
 Trace = Enum("Trace", ["counts", "positions", "full"])
 EosPolicy = Enum("EosPolicy", ["stop", "ignore"])

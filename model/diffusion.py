@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from model.attention import Cache
 from model.config import ModelConfig
+from model.kv_cache import KVCache
 from model.layers import GatedMLP, RMSNorm
 from model.masks import canvas_mask
-from model.kv_cache import KVCache
 from model.ops import Ops
 from model.transformer import Surroundings, Transformer
 
@@ -64,10 +64,15 @@ class DiffusionTransformer(Transformer):
         """`denoise`, given what the steps of a canvas share."""
         x_BLD = self.embedding(canvas_BL)
         if signal_BLD is None:
-            signal_BLD = torch.zeros_like(x_BLD)
+            signal_BLD = self.no_signal(canvas_BL)
         x_BLD = self.self_conditioning(x_BLD, signal_BLD)
         scalars = [block.layer_scalar for block in self.layers()]
         return self.logits(self._run(x_BLD, surroundings, scalars, whole_prefix=False))
+
+    def no_signal(self, canvas_BL: Tensor) -> Tensor:
+        """The signal before a canvas's first step [B, L, D]: zero."""
+        shape = (*canvas_BL.shape, self.config.hidden_size)
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     def signal(self, scaled_logits_BLV: Tensor) -> Tensor:
         """The next step's self-conditioning signal [B, L, D] from this step's scaled logits.

@@ -72,7 +72,9 @@ class KVCache:
         self._slots: list[_Slots | None] = [None] * config.num_layers
         for layer_type in config.layer_types:
             attention = config.attention(layer_type)
-            shape = (batch_size, attention.num_kv_heads, num_slots, attention.head_dim)
+            # A spare slot: no view spans its buffer, so all have the same kind of strides and a
+            # compiled step needs one graph.
+            shape = (batch_size, attention.num_kv_heads, num_slots + 1, attention.head_dim)
             self._keys.append(torch.zeros(shape, dtype=dtype, device=device))
             self._values.append(torch.zeros(shape, dtype=dtype, device=device))
             self._windows.append(attention.window)

@@ -12,13 +12,13 @@ from model.config import PRESETS, Decoding, ModelConfig, preset
 from model.config_json import read_config
 from model.diffusion import DiffusionTransformer
 from model.dummy import fill_with_random
+from model.execution import make_wrapper
 from model.folded import fold
 from model.ops import make_ops
 from model.precision import Applied, Precision, apply_precision
 from model.transformer import Transformer
 
 _SHIPPED = Path(__file__).parent / "tiny" / "weights"
-EXECUTIONS = ("eager",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,7 @@ def load(
     """
     if precision not in list(Precision):
         raise ValueError(f"precision {precision!r} is unknown; valid: {', '.join(Precision)}")
-    if execution not in EXECUTIONS:
-        raise ValueError(f"execution {execution!r} is unknown; valid: {', '.join(EXECUTIONS)}")
+    wrapper = make_wrapper(execution, torch.device(device))
     ops = make_ops(kernels)
     config, folder = _locate(preset_or_path, weights)
     kind = DiffusionTransformer if config.decoding is Decoding.DIFFUSION else Transformer
@@ -95,6 +94,7 @@ def load(
     applied = apply_precision(model, Precision(precision))
     if kernels == "torch":
         fold(model)
+    model.wrap_step = wrapper
     return LoadedModel(model, config, source, applied, kernels, execution, tokenizer)
 
 

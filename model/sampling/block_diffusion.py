@@ -3,15 +3,23 @@
 Legend: B seqs, L canvas, D model, V vocab, N step limit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from model.attention import Cache
 from model.diffusion import DiffusionTransformer
+from model.kv_cache import KVCache
 from model.sampling.noise import CanvasNoise
-from model.sampling.policies import EntropyBound, LinearTemperature, StableAndConfident
+from model.sampling.policies import (
+    Acceptance,
+    EarlyStop,
+    EntropyBound,
+    LinearTemperature,
+    StableAndConfident,
+)
+from model.transformer import Surroundings
 
 
 @dataclass(kw_only=True, slots=True)
@@ -68,9 +76,9 @@ class CanvasState:
     @classmethod
     def fresh(cls, initial_BL: Tensor, ended_B: Tensor) -> "CanvasState":
         """A canvas before its first step; rows already ended count as done."""
-        zero_B = torch.zeros_like(ended_B, dtype=torch.int32)
         no_argmax = torch.full_like(initial_BL, -1)
-        return cls(initial_BL, no_argmax, None, zero_B, ended_B, zero_B)
+        unchanged_B, steps_B = (torch.zeros_like(ended_B, dtype=torch.int32) for _ in range(2))
+        return cls(initial_BL, no_argmax, None, unchanged_B, ended_B, steps_B)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,48 +92,91 @@ class StepTrace:
     entropy_BL: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class _StepNoise:
+    """A step's share of `CanvasNoise`."""
+
+    uniform_BL: Tensor
+    renoise_BL: Tensor
+    candidate_BL: Tensor | None
+
+
 class Denoiser:
     """Applies the sampler's step: forward, statistics, acceptance, renoising, stop test.
 
-    No host synchronisation: everything stays on the device, `done_B` included.
+    No host synchronisation: everything stays on the device, `done_B` included. Knobs are tensors
+    too, so that a compiled step serves all their values.
     """
 
     def __init__(self, model: DiffusionTransformer, sampling: DiffusionSampling) -> None:
         self._model = model
-        self._accept = EntropyBound(sampling.entropy_bound)
+        self._step = model.wrap_step(_step)
+        number = partial(torch.tensor, device=model.device)
+        self._accept = EntropyBound(number(sampling.entropy_bound))
         self._stop = (
-            StableAndConfident(sampling.stability_threshold, sampling.confidence_threshold)
+            StableAndConfident(
+                number(sampling.stability_threshold), number(sampling.confidence_threshold)
+            )
             if sampling.early_stop
             else None
         )
         schedule = LinearTemperature(sampling.t_min, sampling.t_max)
         self._temperatures_N = schedule.table(sampling.max_denoising_steps).to(model.device)
+        self._surroundings: Surroundings | None = None
 
     def step(
-        self, state: CanvasState, cache: Cache, noise: CanvasNoise, index: int
+        self, state: CanvasState, cache: KVCache, noise: CanvasNoise, index: int
     ) -> tuple[CanvasState, StepTrace]:
         """Step `index` (from 0) of a canvas whose noise is on the model's device."""
         model = self._model
-        logits_BLV = model.denoise(state.canvas_BL, state.signal_BLD, cache)
-        scaled_BLV = logits_BLV / self._temperatures_N[index]
-        candidate, argmax, entropy = model.ops.token_statistics(
-            scaled_BLV, noise.uniform_NBL[index]
+        if index == 0:
+            self._surroundings = model.surround_canvas(state.canvas_BL.shape[1], cache)
+            state = replace(state, signal_BLD=model.no_signal(state.canvas_BL))
+        assert self._surroundings is not None
+        candidates = noise.candidate_NBL
+        return self._step(
+            model,
+            self._accept,
+            self._stop,
+            self._surroundings,
+            state,
+            _StepNoise(
+                noise.uniform_NBL[index],
+                noise.renoise_NBL[index],
+                None if candidates is None else candidates[index],
+            ),
+            self._temperatures_N[index],
         )
-        if noise.candidate_NBL is not None:
-            candidate = noise.candidate_NBL[index]
-        accepted = self._accept(entropy)
-        trace = StepTrace(state.canvas_BL, candidate, accepted, argmax, entropy)
-        canvas = torch.where(accepted, candidate, noise.renoise_NBL[index])
-        signal = model.signal(scaled_BLV)
 
-        done = state.done_B
-        if len(done) > 1:  # rows that are done keep what they have; a lone row ends the loop
-            frozen = done[:, None]
-            canvas = torch.where(frozen, state.canvas_BL, canvas)
-            argmax = torch.where(frozen, state.argmax_BL, argmax)
-        same = (argmax == state.argmax_BL).all(-1)
-        unchanged = (state.unchanged_B + 1) * same
-        steps = state.steps_B + ~done
-        if self._stop is not None:
-            done = done | self._stop(unchanged, entropy)
-        return CanvasState(canvas, argmax, signal, unchanged, done, steps), trace
+
+def _step(
+    model: DiffusionTransformer,
+    accept: Acceptance,
+    stop: EarlyStop | None,
+    surroundings: Surroundings,
+    state: CanvasState,
+    noise: _StepNoise,
+    temperature: Tensor,
+) -> tuple[CanvasState, StepTrace]:
+    """The whole step as a function of tensors, which `model.execution` may compile."""
+    logits_BLV = model.denoise_in(state.canvas_BL, state.signal_BLD, surroundings)
+    scaled_BLV = logits_BLV / temperature
+    candidate, argmax, entropy = model.ops.token_statistics(scaled_BLV, noise.uniform_BL)
+    if noise.candidate_BL is not None:
+        candidate = noise.candidate_BL
+    accepted = accept(entropy)
+    trace = StepTrace(state.canvas_BL, candidate, accepted, argmax, entropy)
+    canvas = torch.where(accepted, candidate, noise.renoise_BL)
+    signal = model.signal(scaled_BLV)
+
+    done = state.done_B
+    if len(done) > 1:  # rows that are done keep what they have; a lone row ends the loop
+        frozen = done[:, None]
+        canvas = torch.where(frozen, state.canvas_BL, canvas)
+        argmax = torch.where(frozen, state.argmax_BL, argmax)
+    same = (argmax == state.argmax_BL).all(-1)
+    unchanged = (state.unchanged_B + 1) * same
+    steps = state.steps_B + ~done
+    if stop is not None:
+        done = done | stop(unchanged, entropy)
+    return CanvasState(canvas, argmax, signal, unchanged, done, steps), trace

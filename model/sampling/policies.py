@@ -39,7 +39,7 @@ class EntropyBound:
     Recomputed at every step: acceptance is not commitment. Source: arXiv 2505.24857.
     """
 
-    bound: float
+    bound: float | Tensor
 
     def __call__(self, entropy_BL: Tensor) -> Tensor:
         """Accepted mask, bool [B, L]."""
@@ -58,8 +58,8 @@ class EarlyStop(Protocol):
 class StableAndConfident:
     """Done when the argmax canvas has not changed for `stability_steps` and mean entropy is low."""
 
-    stability_steps: int
-    confidence_nat: float
+    stability_steps: int | Tensor
+    confidence_nat: float | Tensor
 
     def __call__(self, unchanged_steps_B: Tensor, entropy_BL: Tensor) -> Tensor:
         """Done mask, bool [B]."""

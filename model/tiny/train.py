@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from model.checkpoint import CheckpointReader, load_into, save
 from model.config import Decoding, ModelConfig, preset
-from model.config_json import write_config
+from model.config_json import read_config, write_config
 from model.diffusion import DiffusionTransformer
 from model.dummy import fill_with_random
 from model.ops import make_ops
@@ -45,7 +45,8 @@ class Recipe:
     """Everything that decides the weights; one training a recipe.
 
     Attributes:
-        start: a checkpoint to start from; None for random weights.
+        start: a checkpoint of either sibling to start from (they share their blocks); None for
+            random weights.
     """
 
     sibling: str
@@ -80,8 +81,7 @@ class Trainer:
         if recipe.start is None:
             fill_with_random(self._model, recipe.seed)
         else:
-            load_into(self._model, self._config, CheckpointReader(Path(recipe.start)))
-            self._model.float()
+            _start_from(self._model, Path(recipe.start))
         self._average = {n: p.detach().clone() for n, p in self._model.named_parameters()}
         self._optimizer = torch.optim.AdamW(
             self._model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
@@ -179,6 +179,15 @@ def keep_freed_memory() -> None:
 def _make_model(config: ModelConfig) -> Transformer:
     kind = DiffusionTransformer if config.decoding is Decoding.DIFFUSION else Transformer
     return kind(config, make_ops("torch"))
+
+
+def _start_from(model: Transformer, folder: Path) -> None:
+    """Gives a model the weights of a checkpoint, as far as the two siblings share them."""
+    config = read_config(folder)
+    start = _make_model(config)
+    load_into(start, config, CheckpointReader(folder))
+    own = model.state_dict()
+    model.load_state_dict({n: t for n, t in start.state_dict().items() if n in own}, strict=False)
 
 
 def _loss_stream(
