@@ -1,5 +1,7 @@
 """From a measured point to its checked tables."""
 
+from dataclasses import asdict
+
 import pandas as pd
 
 from bench import rows
@@ -28,11 +30,15 @@ class Collector:
         self._num_seen = len(run.requests)
         own = self._rows | {
             "positions": rows.position_rows(run.requests, self._judge),
-            "repairs": [rows.repair_row(repair) for repair in run.repairs],
+            "repairs": [asdict(repair) for repair in run.repairs],
+            "experts": [asdict(experts) for experts in run.experts],
         }
         keys = {"config_hash": run.point.config_hash, "point_id": run.point.point_id}
         tables = {name: frame(name, found, keys) for name, found in own.items()}
         summary = point_row(tables, _knobs(run)) | {"peak_rss_bytes": peak_rss_bytes()}
+        distinct = summary["distinct_experts_per_layer"]
+        if distinct is not None:
+            summary["weight_bytes_per_step"] = run.session.weight_bytes(distinct)
         return tables | {"points": frame("points", [summary], keys)}
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from model import PRESETS, ModelConfig
+from model import PRESETS
+from model.cost import num_parameters
 from model.precision import has_bf16_units
 
 _BYTES = {"fp32": 4, "bf16": 2, "fp8": 1}
@@ -49,22 +50,6 @@ def gpus() -> list[Gpu] | None:
             )
         )
     return found
-
-
-def num_parameters(config: ModelConfig) -> int:
-    """Parameters of a preset, embedding included, from its dimensions."""
-    size, moe = config.hidden_size, config.moe
-    total = config.vocab_size * size + size
-    for kind in config.layer_types:
-        attention = config.attention(kind)
-        projections = 2 * config.num_heads + attention.num_kv_heads * (2 - attention.value_is_key)
-        total += projections * attention.head_dim * size + 2 * attention.head_dim
-        total += 3 * size * (config.dense_hidden_size + moe.num_experts * moe.hidden_size)
-        total += moe.num_experts * (size + 1) + 8 * size + 1
-        total += config.canvas_length is not None
-    if config.canvas_length is not None:
-        total += 3 * size * config.dense_hidden_size + size
-    return total
 
 
 def describe() -> list[str]:

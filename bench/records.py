@@ -49,6 +49,18 @@ class CanvasRecord:
     entropy_nat: np.ndarray | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ExpertRecord:
+    """How many distinct experts one layer touched in one forward of a batch."""
+
+    batch_index: int
+    phase: str  # prefill | denoise | commit | decode
+    canvas_index: int
+    step: int
+    layer: int
+    distinct_experts: int
+
+
 @dataclass(slots=True)
 class RequestRecord:
     """One prompt answered once.

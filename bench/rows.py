@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.metrics import answer_outcome, canvas_revision, step_counts
-from bench.records import CanvasRecord, RepairRecord, RequestRecord, StepRecord
+from bench.records import CanvasRecord, RequestRecord, StepRecord
 
 _SAMPLES_A_TASK = 2
 
@@ -185,10 +185,6 @@ def _canvas_positions(request: RequestRecord, canvas: CanvasRecord, judge: Judge
         for step, row in enumerate(canvas.argmax)
         for position, token in enumerate(row)
     ]
-
-
-def repair_row(repair: RepairRecord) -> Row:
-    return asdict(repair)
 
 
 def _keys(request: RequestRecord) -> Row:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from bench.backends import Session
 from bench.compose import Point
-from bench.records import RepairRecord, RequestRecord
+from bench.experts import run_routing
+from bench.records import ExpertRecord, RepairRecord, RequestRecord
 from bench.repair import run_repairs
 from bench.requests import run_batch
 from bench.workloads import Prompt, Workload
@@ -28,6 +29,7 @@ class PointRun:
     workload: Workload
     requests: list[RequestRecord] = field(default_factory=list)
     repairs: list[RepairRecord] = field(default_factory=list)
+    experts: list[ExpertRecord] = field(default_factory=list)
 
 
 Finished = Callable[[PointRun], None]
@@ -51,8 +53,10 @@ def run_points(
             for batch in _batches(run, order):
                 run.requests += run_batch(run.session, batch, process_id=0, repeat=repeat)
                 on_request()
-            if repeat == 0 and run.session.identity.canvas_length is not None:
-                run.repairs += _repairs(run)
+            if repeat == 0:
+                run.experts += _experts(run)
+                if run.session.identity.canvas_length is not None:
+                    run.repairs += _repairs(run)
             on_repeat(run)
 
 
@@ -76,6 +80,17 @@ def _batches(run: PointRun, order: random.Random) -> Iterator[list[Prompt]]:
     size = run.point.config.batch_size
     for begin in range(0, len(prompts), size):
         yield prompts[begin : begin + size]
+
+
+def _experts(run: PointRun) -> list[ExpertRecord]:
+    config = run.point.config
+    found = run_routing(
+        run.session,
+        run.workload.prompts,
+        num_prompts=config.measure.num_routing_prompts,
+        batch_size=config.batch_size,
+    )
+    return list(found)
 
 
 def _repairs(run: PointRun) -> list[RepairRecord]:

@@ -72,16 +72,18 @@ class MeasureConfig:
         num_repeats: timed passes over all prompts; contents repeat exactly, only times differ.
         num_warmup_prompts: untimed prompts a point before its first timed one.
         max_repairs: right canvases that the repair test corrupts, a point.
+        num_routing_prompts: prompts answered once more, untimed, to count the experts touched.
     """
 
     name: Measure = Measure.screening
     num_repeats: int = MISSING
     num_warmup_prompts: int = MISSING
     max_repairs: int = MISSING
+    num_routing_prompts: int = MISSING
 
     def __post_init__(self) -> None:
         _require("measure.num_repeats", self.num_repeats, self.num_repeats >= 1, ">= 1")
-        for name in ("num_warmup_prompts", "max_repairs"):
+        for name in ("num_warmup_prompts", "max_repairs", "num_routing_prompts"):
             value = getattr(self, name)
             _require(f"measure.{name}", value, value >= 0, ">= 0")
 

@@ -22,7 +22,7 @@ def point_row(tables: Tables, knobs: Row) -> Row:
     """The point's row of `points`.
 
     Args:
-        tables: requests, canvases, steps and repairs of this point alone.
+        tables: requests, canvases, steps, repairs and experts of this point alone.
         knobs: what the point was configured with, named like columns.
     """
     requests, steps = tables["requests"], tables["steps"]
@@ -36,6 +36,7 @@ def point_row(tables: Tables, knobs: Row) -> Row:
     }
     row |= _speed(requests, tables["canvases"], steps)
     row |= _outcomes(first)
+    row["distinct_experts_per_layer"] = _distinct_experts(tables["experts"])
     if knobs["decoding"] == "diffusion":
         canvases = tables["canvases"]
         content = canvases[canvases["repeat"] == 0]
@@ -45,6 +46,8 @@ def point_row(tables: Tables, knobs: Row) -> Row:
         row |= _repair(tables["repairs"])
     else:
         row |= _no_revision()
+        delivered = float(first["delivered_tokens"].sum())
+        row["tokens_per_forward_all"] = delivered / (steps["repeat"] == 0).sum()
     return row | _validity(requests, steps, row, knobs)
 
 
@@ -153,6 +156,12 @@ def _revision(canvases: pd.DataFrame) -> Row:
         "never_accepted_share": _ratio(canvases["never_accepted"], tokens),
         "idle_tail_mean": float(canvases["idle_tail"].mean()),
     }
+
+
+def _distinct_experts(experts: pd.DataFrame) -> float | None:
+    """Mean over layers and over the denoise (or decode) forwards watched."""
+    stepped = experts[experts["phase"].isin(["denoise", "decode"])]
+    return None if stepped.empty else float(stepped["distinct_experts"].mean())
 
 
 def _no_revision() -> Row:

@@ -62,6 +62,8 @@ _SINGLE = (
     ),
     "ever_right_gap",
     "repair_correct_share",
+    "distinct_experts_per_layer",
+    "weight_bytes_per_step",
     "joules_per_token",
     "empty_share",
     "truncated_share",
@@ -193,6 +195,15 @@ COLUMNS: dict[str, dict[str, str]] = {
         "preserved": "int",
         "steps": "int",
         "correct": "bool",
+    },
+    "experts": _KEYS
+    | {
+        "batch_index": "int",
+        "phase": "str",
+        "canvas_index": "int",
+        "step": "int",
+        "layer": "int",
+        "distinct_experts": "int",
     },
 }
 """Every table's columns."""

@@ -31,6 +31,22 @@ def fold(model: Transformer) -> None:
     model.blocks = nn.ModuleList(blocks)
 
 
+class FoldedRouter(nn.Module):
+    """Scores [T, E] to routing weights [T, E]: a softmax of the top K, zero elsewhere."""
+
+    def __init__(self, top_k: int) -> None:
+        super().__init__()
+        self._top_k = top_k
+
+    def forward(self, score_TE: Tensor) -> Tensor:
+        # Of maxima, which a compiler can fuse.
+        rest_TE = score_TE
+        for _ in range(self._top_k - 1):
+            rest_TE = rest_TE.masked_fill(rest_TE == rest_TE.amax(-1, keepdim=True), -torch.inf)
+        unused_TE = score_TE < rest_TE.amax(-1, keepdim=True)
+        return torch.softmax(score_TE.masked_fill(unused_TE, -torch.inf), dim=-1)
+
+
 class FoldedBlock(nn.Module):
     """One layer; takes and returns what `Block` does."""
 
@@ -41,6 +57,7 @@ class FoldedBlock(nn.Module):
         super().__init__()
         geometry = config.attention(config.layer_types[layer])
         self._layer, self._config, self._geometry = layer, config, geometry
+        self.router = FoldedRouter(config.moe.top_k)
         self.layer_scalar = block.layer_scalar
         self.encoder_layer_scalar = block.encoder_layer_scalar
         size, head_dim, eps = config.hidden_size, geometry.head_dim, config.rms_norm_eps
@@ -143,7 +160,7 @@ class FoldedBlock(nn.Module):
         moe, num_tokens = self._config.moe, unit_TD.shape[0]
         branches = torch.mm(unit_TD, self._branches)
         gate_TA, up_TA, score_TE = branches.split(self._branch_sizes, dim=1)
-        weight_TE = self._route(score_TE)
+        weight_TE = self.router(score_TE)
         slope = torch.addcmul(self._gelu_linear, gate_TA, gate_TA, value=_GELU_CUBIC).mul_(gate_TA)
         hidden_TA = slope.sigmoid_().mul_(gate_TA).mul_(up_TA)
         for_dense, for_experts = hidden_TA.split(self._hidden_sizes, dim=1)
@@ -154,14 +171,6 @@ class FoldedBlock(nn.Module):
         torch.mm(for_experts, self._experts_down, out=experts)
         dense, experts = self._unit(outputs).unbind()
         return torch.addcmul(dense * self._post_dense, experts, self._post_experts)
-
-    def _route(self, score_TE: Tensor) -> Tensor:
-        """Routing weights, zero beyond the top k; of maxima, which a compiler can fuse."""
-        rest_TE = score_TE
-        for _ in range(self._config.moe.top_k - 1):
-            rest_TE = rest_TE.masked_fill(rest_TE == rest_TE.amax(-1, keepdim=True), -torch.inf)
-        unused_TE = score_TE < rest_TE.amax(-1, keepdim=True)
-        return torch.softmax(score_TE.masked_fill(unused_TE, -torch.inf), dim=-1)
 
 
 def _columns(matrix: Tensor) -> Tensor:

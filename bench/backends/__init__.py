@@ -96,3 +96,13 @@ class Session(Protocol):
     ) -> Iterator[Forward | Delivery]:
         """Generates for a batch; `row_keys` key each row's noise, `first_canvas` is its start."""
         ...
+
+    def touched_experts(
+        self, prompts: Sequence[Sequence[int]], row_keys: Sequence[int]
+    ) -> Iterator[tuple[Forward, list[int]]]:
+        """Generates once, untimed: each forward with every layer's number of distinct experts."""
+        ...
+
+    def weight_bytes(self, distinct_experts: float) -> float:
+        """Bytes of weights a denoise or decode step reads with so many experts a layer."""
+        ...

@@ -7,7 +7,9 @@ import torch
 
 import model as engine
 from bench.backends import Delivery, Forward, Identity, RowBlock, Trace
+from model.cost import weight_bytes
 from model.loading import LoadedModel
+from model.routing import observed_routing
 from model.sampling import (
     BlockDelivered,
     CanvasTrace,
@@ -85,6 +87,20 @@ class NativeSession:
                 yield Forward(event.phase.value, event.block, event.step)
             else:
                 yield _delivery(event)
+
+    def touched_experts(
+        self, prompts: Sequence[Sequence[int]], row_keys: Sequence[int]
+    ) -> Iterator[tuple[Forward, list[int]]]:
+        with observed_routing(self.loaded.model) as touched:
+            for event in self.answer(prompts, row_keys):
+                if isinstance(event, Forward):
+                    yield event, [int(experts.sum()) for experts in touched]
+                    touched.clear()
+
+    def weight_bytes(self, distinct_experts: float) -> float:
+        loaded = self.loaded
+        groups = weight_bytes(loaded.config, loaded.applied.precision, distinct_experts)
+        return sum(groups.values())
 
     def _noise(
         self, row_keys: Sequence[int], first_canvas: Sequence[Sequence[int]] | None

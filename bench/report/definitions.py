@@ -12,6 +12,15 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
             "(delivered - tokens of the first delivery) / (time of the last delivery - time of the "
             "first). n/a where an answer came in one delivery, e.g. in a single canvas.",
         ),
+        ("decode, median", "The same for each request alone; the median request."),
+        ("without prefill", "Delivered tokens / (wall seconds - prefill seconds)."),
+        ("slots", "Canvas positions / wall seconds: counts padding nobody reads."),
+        (
+            "1 / TPOT",
+            "(delivered - 1) / (last delivery - first): what tools that stream single tokens "
+            "print. Shown only to reconcile with them.",
+        ),
+        ("first text, canvas gap", "Seconds to the first delivery, and between two deliveries."),
         (
             "interval",
             "95 %. Between processes where a point has several; within the one process otherwise.",
@@ -26,7 +35,21 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
         ("canvas fill", "Answer positions / positions of the canvas."),
         (
             "tokens a forward",
-            "Delivered tokens / denoise forwards; the autoregressive model has none, so n/a.",
+            "Delivered tokens / denoise forwards; the autoregressive model has none, so n/a. Of "
+            "all forwards: prefill and commits count too. Counted are forwards a sequence took "
+            "part in.",
+        ),
+        ("slots a forward", "Canvas positions / denoise forwards."),
+        ("occupancy", "Active row-steps / (denoise forwards x batch); 1 for a batch of one."),
+        (
+            "distinct experts",
+            "Experts a layer that one denoise (or autoregressive) step touches, mean over layers "
+            "and steps; counted on a few prompts answered again, untimed.",
+        ),
+        (
+            "weights read",
+            "Bytes of weights one such step has to read, from the architecture, the experts "
+            "touched and the precision's widths; where precision is emulated, more are moved.",
         ),
     ),
     "Revision (process; needs no right answer)": (

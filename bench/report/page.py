@@ -20,7 +20,14 @@ from bench.report.plot_correction import plot_correction, plot_repair
 from bench.report.plot_speed import plot_speed
 from bench.report.plot_steps import plot_acceptance, plot_steps
 from bench.report.style import DECODING_COLOURS, NOT_AVAILABLE
-from bench.report.tables import Table, failures_table, points_table, sizes_table
+from bench.report.tables import (
+    Table,
+    failures_table,
+    points_table,
+    sizes_table,
+    speeds_table,
+    work_table,
+)
 from bench.report.view import Run, View
 
 
@@ -108,7 +115,7 @@ def _html(view: View, figures: list[dict[str, str]]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    tables: list[Table] = [points_table(view)]
+    tables: list[Table] = [points_table(view), speeds_table(view), work_table(view)]
     return environment.get_template("report.html.j2").render(
         colours=DECODING_COLOURS,
         date=view.date,

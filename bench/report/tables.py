@@ -47,6 +47,70 @@ def points_table(view: View) -> Table:
     )
 
 
+_SPEEDS = (
+    ("delivered", "tok/s", "delivered_tok_per_s"),
+    ("decode", "tok/s", "decode_tok_per_s"),
+    ("decode, median", "tok/s", "decode_tok_per_s_median"),
+    ("without prefill", "tok/s", "generation_tok_per_s_excl_prefill"),
+    ("slots", "tok/s", "slot_tok_per_s"),
+    ("1 / TPOT", "tok/s", "inverse_tpot_tok_per_s"),
+    ("first text", "s", "first_canvas_s"),
+    ("canvas gap p95", "s", "canvas_gap_p95_s"),
+)
+
+
+def speeds_table(view: View) -> Table:
+    """The same requests under every definition of speed: they differ by more than machines do."""
+    rows = tuple(
+        (*_name(p), *(measured(p.estimate(key), p) for _, _, key in _SPEEDS)) for p in view.points
+    )
+    header = (("decoding", ""), ("precision", ""), *((name, unit) for name, unit, _ in _SPEEDS))
+    return Table(
+        "The same requests under every definition of speed; see Definitions.", header, rows
+    )
+
+
+_FORWARDS = (
+    ("denoise step", "ms", "step_ms"),
+    ("commit", "ms", "commit_ms"),
+    ("prefill", "ms", "prefill_ms"),
+    ("AR step", "ms", "decode_ms"),
+)
+_WORK = (
+    ("tokens a forward", "all forwards", "tokens_per_forward_all"),
+    ("slots a forward", "", "slots_per_forward"),
+    ("canvas fill", "", "canvas_fill"),
+    ("occupancy", "", "occupancy"),
+    ("distinct experts", "a layer", "distinct_experts_per_layer"),
+)
+
+
+def work_table(view: View) -> Table:
+    """Time of a forward by phase (median), what it produced and which weights it read."""
+    rows = tuple(
+        (
+            *_name(p),
+            *(measured(p.estimate(key), p) for _, _, key in _FORWARDS),
+            *(Cell(digits(p.number(key))) for _, _, key in _WORK),
+            Cell(digits(_millions(p.number("weight_bytes_per_step")))),
+        )
+        for p in view.points
+    )
+    columns = (*_FORWARDS, *_WORK, ("weights read", "MB a step, by precision", ""))
+    header = (("decoding", ""), ("precision", ""), *((name, unit) for name, unit, _ in columns))
+    return Table(
+        "Forwards: median time by phase, yield, experts touched, weights read.", header, rows
+    )
+
+
+def _millions(value: float | None) -> float | None:
+    return None if value is None else value / 1e6
+
+
+def _name(point: Point) -> tuple[Cell, Cell]:
+    return Cell(point.decoding), Cell(point.precision, "emulated" if point.flag("emulated") else "")
+
+
 def sizes_table(view: View) -> Table:
     """n at each level of sampling."""
     columns = (
@@ -108,8 +172,7 @@ def steps(point: Point) -> Cell:
 
 def _point_cells(point: Point) -> tuple[Cell, ...]:
     return (
-        Cell(point.decoding),
-        Cell(point.precision, "emulated" if point.flag("emulated") else ""),
+        *_name(point),
         measured(point.estimate("delivered_tok_per_s"), point),
         share(point.estimate("accuracy")),
         measured(point.estimate("decode_tok_per_s"), point),

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.report.findings import standout
-from bench.report.style import Estimate, digits
+from bench.report.style import Estimate
 from bench.report.tables import Cell, measured, share, steps
 from bench.report.view import Point, Run, View
 
@@ -32,12 +32,12 @@ def print_summary(run: Run, console: Console | None = None) -> None:
 
 
 def _table(view: View) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    # The box puts one space between columns; more does not fit into 100 columns.
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     for name in ("decoding", "prec."):
         table.add_column(name, no_wrap=True)
     for name in (
         "delivered\ntok/s",
-        "decode\ntok/s",
         "steps\nmed / p90",
         "cap\nrate %",
         "accuracy\n%",
@@ -56,7 +56,6 @@ def _cells(point: Point) -> tuple[Cell, ...]:
         Cell(point.decoding, "" if point.usable else "INVALID"),
         Cell(point.precision, "emul." if point.flag("emulated") else ""),
         measured(speed, point),
-        Cell(digits(point.number("decode_tok_per_s"))),
         steps(point),
         share(Estimate(point.number("cap_rate"))),
         share(point.estimate("accuracy")),

@@ -1,6 +1,6 @@
 """From records to checked tables to a point's row, on two requests worked out by hand."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +8,11 @@ import pandas as pd
 import pytest
 
 from bench import open_run
-from bench.records import CanvasRecord, RepairRecord, RequestRecord, StepRecord
+from bench.records import CanvasRecord, ExpertRecord, RepairRecord, RequestRecord, StepRecord
 from bench.rows import (
     Judge,
     canvas_rows,
     position_rows,
-    repair_row,
     request_row,
     step_rows,
 )
@@ -31,6 +30,11 @@ JUDGE = Judge(
     check=lambda request_id, text: text == {0: "56", 1: "7"}[request_id],
     parses=lambda request_id, text: bool(text),
 )
+EXPERTS = [
+    ExpertRecord(0, phase, 0, 1, layer, count)
+    for phase, counts in (("prefill", (8, 8)), ("denoise", (3, 4)))
+    for layer, count in enumerate(counts)
+]
 ARGMAX = {0: [[5, 4, 1], [5, 6, 1]], 1: [[7, 1, 8], [3, 1, 8]]}
 ACCEPTED = {0: [[1, 1, 0], [1, 1, 1]], 1: [[1, 0, 0], [0, 1, 0]]}
 
@@ -87,7 +91,8 @@ def tables(requests: list[RequestRecord]) -> dict[str, pd.DataFrame]:
         "canvases": [row for r in requests for row in canvas_rows(r)],
         "steps": [row for r in requests for row in step_rows(r)],
         "positions": position_rows(requests, JUDGE),
-        "repairs": [repair_row(r) for r in repairs],
+        "repairs": [asdict(r) for r in repairs],
+        "experts": [asdict(e) for e in EXPERTS],
     }
     return {name: frame(name, rows, KEYS) for name, rows in found.items()}
 
@@ -138,6 +143,7 @@ def both() -> list[RequestRecord]:
         ("ever_right_gap", 0.5),
         ("repair_n", 1),
         ("repaired_share", 0.5),
+        ("distinct_experts_per_layer", 3.5),
         ("preserved_share", 1.0),
         ("empty_share", 0.0),
         ("truncated_share", 0.0),

@@ -1,0 +1,147 @@
+"""The page, the plots and the terminal table on a made-up run: complete, honest, self-contained."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.report import print_summary, render
+from tests.bench.report.synthetic import SyntheticRun, synthetic_run
+
+PLOTS = ("speed", "steps", "acceptance", "correction", "repair", "canvas")
+
+
+class Outline(HTMLParser):
+    """What a page asks of the network, its headings and its images' descriptions."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.descriptions: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.add(tag)
+        self.sources += [v or "" for k, v in attrs if k in ("src", "href", "action")]
+        if tag == "img":
+            self.descriptions.append(given.get("alt") or "")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_pictures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.report.figures.DPI", 80)
+        yield
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> tuple[SyntheticRun, str]:
+    run = synthetic_run(tmp_path_factory.mktemp("run"), num_prompts=40, num_repeats=2)
+    return run, render(run).read_text(encoding="utf-8")
+
+
+def test_every_plot_is_drawn_and_embedded(rendered: tuple[SyntheticRun, str]) -> None:
+    run, page = rendered
+    names = {path.stem for path in (run.path / "plots").glob("*.png")}
+    assert names == set(PLOTS)
+    outline = Outline(page)
+    assert len(outline.descriptions) == len(PLOTS)
+    assert all(len(text) > 40 for text in outline.descriptions)
+    assert all((run.path / "plots" / f"{name}.png").stat().st_size > 8_000 for name in PLOTS)
+
+
+def test_the_page_asks_nobody_for_anything(rendered: tuple[SyntheticRun, str]) -> None:
+    outline = Outline(rendered[1])
+    assert not [s for s in outline.sources if not s.startswith(("#", "data:image/png"))]
+    assert "script" not in outline.tags
+    assert "link" not in outline.tags
+
+
+def test_the_headline_states_speed_with_accuracy(rendered: tuple[SyntheticRun, str]) -> None:
+    run, page = rendered
+    assert run.points is not None
+    heading = re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)
+    assert heading is not None
+    assert "diffusion delivered" in heading[1]
+    assert "autoregressive" in heading[1]
+    lead = re.search(r'class="lead">(.*?)</p>', page, re.DOTALL)
+    assert lead is not None
+    assert "Accuracy: diffusion" in lead[1]
+    for limit in ("Screening", "Emulated precision"):
+        assert f"<strong>{limit}</strong>" in page
+
+
+def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
+    nasty = '<script>alert("x")</script>$\\frac{1}{0}$'
+    run = synthetic_run(tmp_path, num_prompts=20, num_repeats=1, task_names={"add": nasty})
+    run.info["command"] = nasty
+    page = render(run).read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize("missing", ["requests", "canvases", "steps", "positions", "repairs"])
+def test_a_missing_table_is_said_not_drawn(tmp_path: Path, missing: str) -> None:
+    run = synthetic_run(tmp_path, num_prompts=20, num_repeats=1)
+    page = render(replace(run, **{missing: None})).read_text(encoding="utf-8")
+    assert len(Outline(page).descriptions) == len(PLOTS)
+    if missing != "requests":  # speed needs points alone
+        assert "n/a:" in page
+
+
+@pytest.mark.parametrize("decoding", ["diffusion", "autoregressive"])
+def test_one_decoding_alone_gets_a_report(tmp_path: Path, decoding: str) -> None:
+    run = synthetic_run(tmp_path, num_prompts=20, num_repeats=1)
+    assert run.points is not None
+    kept = replace(run, points=run.points[run.points["decoding"] == decoding])
+    page = render(kept).read_text(encoding="utf-8")
+    assert "No point of the other decoding" in page
+
+
+def test_an_invalid_point_is_shown_and_left_out_of_the_headline(tmp_path: Path) -> None:
+    run = synthetic_run(tmp_path, num_prompts=20, num_repeats=1)
+    assert run.points is not None
+    points = run.points.copy()
+    broken = points["decoding"] == "diffusion"
+    points.loc[broken, "validity"] = "invalid"
+    points.loc[broken, "validity_reason"] = "ledger_does_not_sum"
+    page = render(replace(run, points=points)).read_text(encoding="utf-8")
+    assert "ledger_does_not_sum" in page
+    heading = re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)
+    assert heading is not None
+    assert "diffusion" not in heading[1]
+
+
+def test_unknown_numbers_print_as_such(tmp_path: Path) -> None:
+    run = synthetic_run(tmp_path, num_prompts=20, num_repeats=1)
+    assert run.points is not None
+    points = run.points.assign(accuracy=None, accuracy_lo=None, accuracy_hi=None)
+    page = render(replace(run, points=points)).read_text(encoding="utf-8")
+    assert "speed without known quality" in page
+    assert not re.search(r">\s*(nan|None|inf|&lt;NA&gt;)\b", page)
+
+
+def test_a_report_is_the_same_when_made_again(rendered: tuple[SyntheticRun, str]) -> None:
+    run, page = rendered
+    shutil.rmtree(run.path / "plots")
+    assert render(run).read_text(encoding="utf-8") == page
+
+
+def test_the_terminal_table_fits_100_columns(tmp_path: Path) -> None:
+    run = synthetic_run(tmp_path, num_prompts=20, num_repeats=1)
+    console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
+    print_summary(run, console)
+    text = console.export_text()
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    for decoding in ("diffusion", "autoregressive"):
+        assert sum(line.startswith(decoding) for line in lines) == 2
+    assert "Diffusion delivers" in text
+    assert "…" not in text
