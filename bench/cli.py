@@ -39,11 +39,14 @@ Keys (all of them, with values: canvasbench run --cfg job)
                 workload.eos_policy=stop|ignore
   sampler       sampler.max_denoising_steps, sampler.entropy_bound,
                 sampler.confidence_threshold, sampler.early_stop
-  measure       screening; measure.num_repeats
+  execution     eager | compiled
+  measure       screening | publish (8 fresh processes); measure.num_repeats
+  launcher      local | slurm | ray
   experiment    default | precision_ladder | step_cap
   trace         counts | positions | full
   batch_size, seed, threads, device, run_dir
 
+--dry-run prints plan, memory and expected time; nothing runs.
 Hydra's own flags work: --cfg job, --info, --hydra-help, --shell-completion.
 """
 
@@ -71,6 +74,9 @@ def run(
     multirun: Annotated[
         bool, typer.Option("--multirun", "-m", help="Sweep only what the command line sweeps.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print plan, memory and expected time; run nothing.")
+    ] = False,
 ) -> None:
     arguments = context.args
     if any(argument.split("=", 1)[0] in _HYDRA_FLAGS for argument in arguments):
@@ -78,10 +84,15 @@ def run(
         return
     options = [argument for argument in arguments if argument.startswith("-")]
     if options:
-        valid = ", ".join(sorted(("-m", "--multirun", *_HYDRA_FLAGS)))
+        valid = ", ".join(sorted(("-m", "--multirun", "--dry-run", *_HYDRA_FLAGS)))
         raise ValueError(
             f"option {options[0]!r} is unknown; valid: {valid}; overrides are key=value"
         )
+    if dry_run:
+        from bench.preview import print_plan
+
+        print_plan(arguments, default_sweep=not multirun)
+        return
     from bench.sweep import run_sweep
 
     report = run_sweep(arguments, default_sweep=not multirun)
@@ -100,6 +111,41 @@ def report(
     path = render(opened)
     print_summary(opened)
     print(f"report: {path}")
+
+
+@app.command()
+def resume(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+) -> None:
+    """Measures what a run still lacks: interrupted, killed or failed points."""
+    from bench.sweep import resume_sweep
+
+    print(f"report: {resume_sweep(run_folder)}")
+
+
+@app.command()
+def query(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="Over points, requests, steps, ...")],
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write the answer to this CSV file.")
+    ] = None,
+) -> None:
+    """Asks a run's tables in SQL (DuckDB).
+
+    \b
+      canvasbench query RUN "select decoding, precision, delivered_tok_per_s from points"
+      canvasbench query RUN "select * from steps" --csv steps.csv
+    """
+    from bench.query import answer, print_answer
+    from bench.store import open_run
+
+    found = answer(open_run(run_folder), sql)
+    if csv is None:
+        print_answer(found)
+    else:
+        found.to_csv(csv, index=False)
+        print(f"{len(found)} rows: {csv}")
 
 
 @app.command()

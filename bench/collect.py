@@ -1,45 +1,74 @@
-"""From a measured point to its checked tables."""
+"""From what a repeat measured to its checked tables, and what has to be known beside them."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 
 from bench import rows
 from bench.requests import TIMED
-from bench.runner import PointRun, peak_rss_bytes
-from bench.summary import point_row
+from bench.runner import PointRun, Repeat
 from bench.tables import frame
+from bench.telemetry import Sample, sample_rows, window_row
 
 
-class Collector:
-    """Turns what a point has measured so far into tables; every request is counted once."""
+def repeat_tables(run: PointRun, found: Repeat, host: str) -> dict[str, pd.DataFrame]:
+    """The tables of one repeat; positions come from the first repeat of the first process.
 
-    def __init__(self, run: PointRun) -> None:
-        self._run = run
-        self._judge = _judge(run)
-        self._num_seen = 0
-        self._rows: dict[str, list[rows.Row]] = {"requests": [], "canvases": [], "steps": []}
+    Args:
+        host: the machine it ran on (`bench.provenance.host`).
+    """
+    judge, requests = _judge(run), found.requests
+    first = [r for r in requests if r.repeat == 0 and r.process_id == 0]
+    named: dict[str, list[rows.Row]] = {
+        "requests": [rows.request_row(request, judge) for request in requests],
+        "canvases": [row for request in requests for row in rows.canvas_rows(request)],
+        "steps": [row for request in requests for row in rows.step_rows(request)],
+        "positions": rows.position_rows(first, judge),
+        "repairs": [asdict(repair) for repair in found.repairs],
+        "experts": [asdict(record) for record in found.experts],
+    }
+    keys = {
+        "config_hash": run.point.config_hash,
+        "point_id": run.point.point_id,
+        "host": host,
+    }
+    return {name: frame(name, table, keys) for name, table in named.items() if table}
 
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """Every table's rows of the point."""
-        run = self._run
-        for request in run.requests[self._num_seen :]:
-            self._rows["requests"].append(rows.request_row(request, self._judge))
-            self._rows["canvases"] += rows.canvas_rows(request)
-            self._rows["steps"] += rows.step_rows(request)
-        self._num_seen = len(run.requests)
-        own = self._rows | {
-            "positions": rows.position_rows(run.requests, self._judge),
-            "repairs": [asdict(repair) for repair in run.repairs],
-            "experts": [asdict(experts) for experts in run.experts],
-        }
-        keys = {"config_hash": run.point.config_hash, "point_id": run.point.point_id}
-        tables = {name: frame(name, found, keys) for name, found in own.items()}
-        summary = point_row(tables, _knobs(run)) | {"peak_rss_bytes": peak_rss_bytes()}
-        distinct = summary["distinct_experts_per_layer"]
-        if distinct is not None:
-            summary["weight_bytes_per_step"] = run.session.weight_bytes(distinct)
-        return tables | {"points": frame("points", [summary], keys)}
+
+def telemetry_tables(
+    run: PointRun,
+    repeat: int,
+    window_s: tuple[float, float],
+    samples: Sequence[Sample],
+    host: str,
+) -> dict[str, pd.DataFrame]:
+    """What the machine did during a repeat: every sample, and the timed window's summary."""
+    begin_s, end_s = window_s
+    place = {"process_id": run.process_id, "repeat": repeat}
+    gpu = run.point.config.device.startswith("cuda")
+    found = {
+        "telemetry": sample_rows(samples, origin_s=begin_s, **place),
+        "windows": [place | window_row(samples, begin_s, end_s, gpu=gpu)],
+    }
+    keys = {
+        "config_hash": run.point.config_hash,
+        "point_id": run.point.point_id,
+        "host": host,
+    }
+    return {name: frame(name, rows, keys) for name, rows in found.items() if rows}
+
+
+def point_note(run: PointRun) -> dict[str, Any]:
+    """What a shard says about its point: the columns of `points` that no table can tell."""
+    session = run.session
+    none, one = session.weight_bytes(0), session.weight_bytes(1)
+    return {
+        "point_id": run.point.point_id,
+        "knobs": _knobs(run),
+        "weight_bytes": {"fixed": none, "per_expert": one - none},
+    }
 
 
 def _judge(run: PointRun) -> rows.Judge:
@@ -64,18 +93,22 @@ def _knobs(run: PointRun) -> rows.Row:
         "emulated": identity.emulated,
         "kernels": config.kernels.name,
         "execution": config.execution.name,
-        "backend": config.backend.name,
+        "backend": config.backend.name.name,
         "model": identity.model,
         "weights": identity.weights,
         "weights_sha256": identity.weights_sha256,
         "device": identity.device,
         "workload": config.workload.tasks,
+        "prompts_sha256": run.workload.sha256,
         "eos_policy": config.workload.eos_policy.name,
         "max_new_tokens": config.workload.max_new_tokens,
         "measure": config.measure.name.name,
         "trace": config.trace.name,
         "timed": TIMED,
+        "clock": run.session.stopwatch().clock,
         "batch_size": config.batch_size,
         "seed": config.seed,
         "canvas_length": identity.canvas_length,
+        "max_denoising_steps": getattr(config.sampler, "max_denoising_steps", None),
+        "early_stop": getattr(config.sampler, "early_stop", None),
     }

@@ -22,12 +22,22 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from bench.schema import RunConfig, register
+from bench.redact import redact
+from bench.schema import (
+    BACKENDS,
+    LAUNCHERS,
+    BlockDiffusionConfig,
+    GreedyConfig,
+    MeasureConfig,
+    RunConfig,
+    WorkloadConfig,
+    register,
+)
 
 DecodingOf = Callable[[str], str]
 
 # What a run is called and where it lies does not change what is measured.
-_NOT_HASHED = ("run_dir", "sweep")
+_NOT_HASHED = ("run_dir", "sweep", "launcher")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,38 @@ def compose_points(
             if key not in given:
                 axes[str(key)] = str(text).split(",")
         return _points(fixed, axes, decoding_of)
+
+
+def restore_point(point_id: str, config_hash: str, resolved: dict[str, Any]) -> Point:
+    """A point as run.json keeps it.
+
+    Raises:
+        ValueError: the configuration is not the one that was hashed, or no longer valid.
+    """
+    sampler = BlockDiffusionConfig if resolved.get("sampler") else GreedyConfig
+    base = OmegaConf.structured(RunConfig)
+    launcher = resolved.get("launcher", {}).get("name", "local")
+    backend = resolved.get("backend", {}).get("name", "native")
+    for key, schema in (
+        ("launcher", LAUNCHERS[launcher]),
+        ("backend", BACKENDS[backend]),
+        ("sampler", sampler),
+        ("workload", WorkloadConfig),
+        ("measure", MeasureConfig),
+    ):
+        base[key] = OmegaConf.structured(schema)
+    try:
+        whole = OmegaConf.merge(base, resolved)
+        assert isinstance(whole, DictConfig)
+        config, plain = _typed(whole)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"point {point_id}: {_one_line(error)}") from error
+    if _digest(plain) != config_hash:
+        raise ValueError(
+            f"point {point_id} was configured as {config_hash}, now as {_digest(plain)}; "
+            "a changed configuration is another run"
+        )
+    return Point(point_id, config_hash, config, plain)
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
@@ -148,7 +190,9 @@ def _typed(config: DictConfig) -> tuple[RunConfig, dict[str, Any]]:
         raise ValueError(f"key {unknown[0]!r} is unknown{_suggest(unknown[0])}")
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, RunConfig)
-    plain = json.loads(json.dumps(asdict(typed), default=_enum_name))
+    # Home folders do not enter a result; paths are expanded again where they are used.
+    plain = json.loads(redact(json.dumps(asdict(typed), default=_enum_name)))
+    plain["run_dir"] = None
     return typed, plain
 
 

@@ -1,18 +1,23 @@
 """Where and with what a run was made: an allow-list of facts, none of them personal.
 
-No host name, user, path of a home folder, environment variable or token is ever read into a result.
+No host name, user, path of a home folder, environment variable or token is ever read into a result;
+free text (the command line, a log's tail) passes through `bench.redact`.
 """
 
+import hashlib
 import os
 import platform
 import subprocess
 import sys
+import uuid
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+
+from bench.redact import redact
 
 _PACKAGES = ("canvasbench", "torch", "numpy", "pandas", "tokenizers", "safetensors")
 
@@ -43,6 +48,12 @@ def machine(device: str, threads: int) -> dict[str, Any]:
     }
 
 
+def host() -> str:
+    """Eight hexadecimal digits that name this machine and tell nothing else about it."""
+    known = f"{platform.node()}/{uuid.getnode()}/{_cpu_name()}"
+    return hashlib.sha256(known.encode()).hexdigest()[:8]
+
+
 def packages() -> dict[str, str | None]:
     """Versions of what a result depends on."""
     return {name: _version(name) for name in _PACKAGES}
@@ -50,7 +61,7 @@ def packages() -> dict[str, str | None]:
 
 def command_line() -> str:
     """The arguments of this run, without the program's path."""
-    return " ".join(["canvasbench", *sys.argv[1:]])
+    return redact(" ".join(["canvasbench", *sys.argv[1:]]))
 
 
 def _version(name: str) -> str | None:

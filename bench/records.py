@@ -21,6 +21,7 @@ class StepRecord:
     device_ms: float
     accepted_slots: int | None = None
     mean_entropy_nat: float | None = None
+    host_ms: float | None = None  # the same forward on the host's clock
 
 
 @dataclass(frozen=True, slots=True)

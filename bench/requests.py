@@ -1,14 +1,13 @@
 """Runs one batch of prompts against a session and keeps the time.
 
 Timed: from handing token ids to the engine to the last text (token ids) in host memory, prefill
-included. Not timed: tokenisation, detokenisation, checking, and everything between requests. On a
-processor the host clock also stands for the device clock: a forward's `device_ms` is the time
-between two events, so the stop check after a step counts towards the next one.
+included. Not timed: tokenisation, detokenisation, checking, and everything between requests. A
+forward's `device_ms` and `host_ms` are the times between two marks of `bench.timing`'s clocks, so
+the stop check after a step counts towards the next one.
 """
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -37,16 +36,24 @@ class _Row:
 
 
 def run_batch(
-    session: Session, prompts: Sequence[Prompt], *, process_id: int, repeat: int
+    session: Session,
+    prompts: Sequence[Prompt],
+    *,
+    process_id: int,
+    repeat: int,
 ) -> list[RequestRecord]:
     """Answers a batch once; one record a prompt, in order."""
     token_ids = [session.encode(prompt.text) for prompt in prompts]
     keys = [prompt.request_id for prompt in prompts]
-    timed: list[tuple[float, Forward | Delivery]] = []
-    begin = time.perf_counter()
+    events: list[Forward | Delivery] = []
+    watch = session.stopwatch()
+    watch.start()
     for event in session.answer(token_ids, keys):
-        timed.append((time.perf_counter() - begin, event))
-    wall_s = timed[-1][0]
+        watch.mark()
+        events.append(event)
+    laps = watch.laps()
+    timed = list(zip(laps.host_s, laps.device_s, events, strict=True))
+    wall_s = laps.host_s[-1]
     rows = [_Row() for _ in prompts]
     prefill_s = _collect(timed, rows)
     return [
@@ -55,20 +62,27 @@ def run_batch(
     ]
 
 
-def _collect(timed: list[tuple[float, Forward | Delivery]], rows: list[_Row]) -> float:
-    """Sorts events into rows; returns the seconds the prefill took."""
-    previous, prefill_s = 0.0, 0.0
+def _collect(timed: list[tuple[float, float, Forward | Delivery]], rows: list[_Row]) -> float:
+    """Sorts events into rows; returns the seconds the prefill took, on the device's clock."""
+    previous, previous_device, prefill_s = 0.0, 0.0, 0.0
     forwards: list[StepRecord] = []
-    for at, event in timed:
+    for at, at_device, event in timed:
         if isinstance(event, Forward):
-            ms = (at - previous) * 1e3
-            forwards.append(StepRecord(event.phase, event.canvas_index, event.step, ms))
+            forwards.append(
+                StepRecord(
+                    event.phase,
+                    event.canvas_index,
+                    event.step,
+                    device_ms=(at_device - previous_device) * 1e3,
+                    host_ms=(at - previous) * 1e3,
+                )
+            )
             if event.phase == "prefill":
-                prefill_s = at
+                prefill_s = at_device
         else:
             _deliver(at, event, forwards, rows)
             forwards = []
-        previous = at
+        previous, previous_device = at, at_device
     return prefill_s
 
 
@@ -95,11 +109,8 @@ def _with_trace(forward: StepRecord, trace: Trace | None, row: int) -> StepRecor
     if trace is None or forward.phase != "denoise":
         return forward
     step = forward.step - 1
-    return StepRecord(
-        forward.phase,
-        forward.canvas_index,
-        forward.step,
-        forward.device_ms,
+    return replace(
+        forward,
         accepted_slots=int(trace.accepted_slots[step, row]),
         mean_entropy_nat=float(trace.mean_entropy_nat[step, row]),
     )

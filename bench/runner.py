@@ -1,13 +1,12 @@
-"""Runs the points of a sweep in one process: every point in every repeat, in random order.
+"""Measures points in this process: warm-up, then one repeat of one point at a time.
 
-Points are interleaved by repeat so that a slow moment of the machine does not fall on one of them.
-A point's tables are written after each of its repeats, so whatever ends the run leaves what was
-done.
+Who decides which repeat comes when is `bench.supervise` (or a cluster's job): see `bench.plan`.
 """
 
 import random
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,47 +16,56 @@ from bench.experts import run_routing
 from bench.records import ExpertRecord, RepairRecord, RequestRecord
 from bench.repair import run_repairs
 from bench.requests import run_batch
+from bench.warmup import WarmUp, warm_up
 from bench.workloads import Prompt, Workload
 
 
 @dataclass(slots=True)
 class PointRun:
-    """A point while it is measured."""
+    """A point while this process measures it."""
 
     point: Point
     session: Session
     workload: Workload
-    requests: list[RequestRecord] = field(default_factory=list)
-    repairs: list[RepairRecord] = field(default_factory=list)
-    experts: list[ExpertRecord] = field(default_factory=list)
+    process_id: int = 0
+    warmed: WarmUp | None = field(default=None)
 
 
-Finished = Callable[[PointRun], None]
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """What one pass over a point's prompts left."""
+
+    window_s: tuple[float, float]  # of the timed batches, on time.perf_counter
+    requests: list[RequestRecord]
+    repairs: list[RepairRecord]
+    experts: list[ExpertRecord]
 
 
-def run_points(
-    runs: Sequence[PointRun], *, seed: int, on_repeat: Finished, on_request: Callable[[], None]
-) -> None:
-    """Measures all points; `on_repeat` gets a point with all it has after each repeat.
+def measure_repeat(run: PointRun, repeat: int, on_batch: Callable[[], None]) -> Repeat:
+    """Answers every prompt once, in random order; the first repeat also probes, untimed.
 
     Args:
-        on_request: called after every timed batch, for progress.
+        on_batch: called after every timed batch, outside the timed window.
     """
-    order = random.Random(seed)
-    for run in runs:
-        _warm_up(run)
-    num_repeats = max(run.point.config.measure.num_repeats for run in runs)
-    for repeat in range(num_repeats):
-        block = [r for r in runs if repeat < r.point.config.measure.num_repeats]
-        for run in order.sample(block, len(block)):
-            for batch in _batches(run, order):
-                run.requests += run_batch(run.session, batch, process_id=0, repeat=repeat)
-                on_request()
-            if repeat == 0:
-                run.experts += _experts(run)
-                if run.session.identity.canvas_length is not None:
-                    run.repairs += _repairs(run)
-            on_repeat(run)
+    if run.warmed is None:
+        run.warmed = _warm(run)
+    order = random.Random(f"{run.point.config.seed}/{run.process_id}/{repeat}")
+    requests: list[RequestRecord] = []
+    begin_s = time.perf_counter()
+    for batch in _batches(run, order):
+        requests += run_batch(run.session, batch, process_id=run.process_id, repeat=repeat)
+        on_batch()
+    window_s = begin_s, time.perf_counter()
+    if repeat or run.process_id:
+        return Repeat(window_s, requests, [], [])
+    is_diffusion = run.session.identity.canvas_length is not None
+    repairs = _repairs(run, requests) if is_diffusion else []
+    return Repeat(window_s, requests, repairs, _experts(run))
+
+
+def num_batches(run: PointRun) -> int:
+    """Timed batches of one repeat."""
+    return -(-len(run.workload.prompts) // run.point.config.batch_size)
 
 
 def peak_rss_bytes() -> int:
@@ -66,12 +74,17 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _warm_up(run: PointRun) -> None:
-    """Untimed prompts of every task, so that first-use costs do not count."""
-    config = run.point.config
-    count = min(config.measure.num_warmup_prompts, len(run.workload.prompts))
-    for prompt in run.workload.prompts[:count]:
-        run_batch(run.session, [prompt] * config.batch_size, process_id=0, repeat=-1)
+def _warm(run: PointRun) -> WarmUp:
+    """Untimed batches of every task until a forward takes a steady time."""
+    config, prompts = run.point.config, run.workload.prompts
+
+    def batch(index: int) -> Sequence[RequestRecord]:
+        prompt = prompts[index % len(prompts)]
+        return run_batch(
+            run.session, [prompt] * config.batch_size, process_id=run.process_id, repeat=-1
+        )
+
+    return warm_up(batch, config.measure.min_warmup_prompts, config.measure.max_warmup_prompts)
 
 
 def _batches(run: PointRun, order: random.Random) -> Iterator[list[Prompt]]:
@@ -93,14 +106,13 @@ def _experts(run: PointRun) -> list[ExpertRecord]:
     return list(found)
 
 
-def _repairs(run: PointRun) -> list[RepairRecord]:
+def _repairs(run: PointRun, requests: Sequence[RequestRecord]) -> list[RepairRecord]:
     config = run.point.config
-    return list(
-        run_repairs(
-            run.session,
-            run.workload.prompts,
-            [request for request in run.requests if request.repeat == 0],
-            max_repairs=config.measure.max_repairs,
-            seed=config.seed,
-        )
+    found = run_repairs(
+        run.session,
+        run.workload.prompts,
+        requests,
+        max_repairs=config.measure.max_repairs,
+        seed=config.seed,
     )
+    return list(found)

@@ -12,14 +12,19 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from bench.backends import BackendConfig
+from bench.backends.simulated import SimulatedConfig
+
 # Member names are what a user types, so they are lower case.
 Precision = Enum("Precision", ["fp32", "bf16", "fp8"])
 Kernels = Enum("Kernels", ["reference", "torch"])
 Execution = Enum("Execution", ["eager", "compiled"])
-Backend = Enum("Backend", ["native"])
 Trace = Enum("Trace", ["counts", "positions", "full"])
 EosPolicy = Enum("EosPolicy", ["stop", "ignore"])
-Measure = Enum("Measure", ["screening"])
+Measure = Enum("Measure", ["screening", "publish"])
+Launcher = Enum("Launcher", ["local", "slurm", "ray"])
+Cluster = Enum("Cluster", ["slurm", "local"])
+_PUBLISHED_PROCESSES = 8
 
 
 def _require(name: str, value: float, valid: bool, rule: str) -> None:
@@ -69,23 +74,94 @@ class MeasureConfig:
     """How often everything runs.
 
     Attributes:
+        num_processes: fresh processes a point; the unit of inference for speed.
         num_repeats: timed passes over all prompts; contents repeat exactly, only times differ.
-        num_warmup_prompts: untimed prompts a point before its first timed one.
+        min_warmup_prompts, max_warmup_prompts: untimed batches a process and point, between these
+            two, until a forward takes a steady time (`bench.warmup`).
         max_repairs: right canvases that the repair test corrupts, a point.
         num_routing_prompts: prompts answered once more, untimed, to count the experts touched.
+        timeout_s: seconds without a finished batch after which a process counts as stuck.
     """
 
     name: Measure = Measure.screening
+    num_processes: int = MISSING
     num_repeats: int = MISSING
-    num_warmup_prompts: int = MISSING
+    min_warmup_prompts: int = MISSING
+    max_warmup_prompts: int = MISSING
     max_repairs: int = MISSING
     num_routing_prompts: int = MISSING
+    timeout_s: float = 1800.0
 
     def __post_init__(self) -> None:
+        fewest = _PUBLISHED_PROCESSES if self.name is Measure.publish else 1
+        _require(
+            "measure.num_processes",
+            self.num_processes,
+            self.num_processes >= fewest,
+            f">= {fewest} with measure={self.name.name}",
+        )
         _require("measure.num_repeats", self.num_repeats, self.num_repeats >= 1, ">= 1")
-        for name in ("num_warmup_prompts", "max_repairs", "num_routing_prompts"):
+        _require("measure.timeout_s", self.timeout_s, self.timeout_s > 0, "> 0")
+        _require(
+            "measure.max_warmup_prompts",
+            self.max_warmup_prompts,
+            self.max_warmup_prompts >= self.min_warmup_prompts,
+            f">= measure.min_warmup_prompts ({self.min_warmup_prompts})",
+        )
+        for name in ("min_warmup_prompts", "max_repairs", "num_routing_prompts"):
             value = getattr(self, name)
             _require(f"measure.{name}", value, value >= 0, ">= 0")
+
+
+@dataclass(kw_only=True, slots=True)
+class LauncherConfig:
+    """Where the sweep's processes run; by itself, on this machine."""
+
+    name: Launcher = Launcher.local
+
+
+@dataclass(kw_only=True, slots=True)
+class SlurmConfig(LauncherConfig):
+    """Every task a job of SLURM, through submitit.
+
+    Attributes:
+        cluster: slurm, or local to run the jobs as processes of this machine.
+    """
+
+    name: Launcher = Launcher.slurm
+    cluster: Cluster = Cluster.slurm
+    partition: str | None = None
+    gpus_per_node: int = 1
+    timeout_min: int = 120
+
+    def __post_init__(self) -> None:
+        _require("launcher.timeout_min", self.timeout_min, self.timeout_min >= 1, ">= 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class RayConfig(LauncherConfig):
+    """Every task a Ray task.
+
+    Attributes:
+        address: of a running cluster (host:port, auto), null to start one on this machine.
+        num_cpus, num_gpus: what each task is given.
+    """
+
+    name: Launcher = Launcher.ray
+    address: str | None = None
+    num_cpus: float = 1
+    num_gpus: float = 0
+
+
+BACKENDS: dict[str, type[BackendConfig]] = {
+    "native": BackendConfig,
+    "simulated": SimulatedConfig,
+}
+LAUNCHERS: dict[str, type[LauncherConfig]] = {
+    "local": LauncherConfig,
+    "slurm": SlurmConfig,
+    "ray": RayConfig,
+}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -95,6 +171,8 @@ class RunConfig:
     Attributes:
         model: a preset's name or a checkpoint folder.
         weights: a checkpoint folder for a preset, `dummy`, or null for the model's own.
+        backend: who runs the model: our engine, or a simulation that replays a run.
+        launcher: where the sweep's processes run: here, or as jobs of SLURM or Ray.
         threads: torch's threads on the processor, null for all cores.
         run_dir: the run's folder, null for results/runs/<timestamp>-<config hash>.
         sweep: axes that are swept when the command line does not set them.
@@ -105,7 +183,6 @@ class RunConfig:
     precision: Precision = Precision.bf16
     kernels: Kernels = Kernels.torch
     execution: Execution = Execution.eager
-    backend: Backend = Backend.native
     device: str = "cpu"
     threads: int | None = None
     batch_size: int = 1
@@ -115,6 +192,8 @@ class RunConfig:
     sampler: SamplerConfig = MISSING
     workload: WorkloadConfig = MISSING
     measure: MeasureConfig = MISSING
+    launcher: LauncherConfig = MISSING
+    backend: BackendConfig = MISSING
     sweep: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -132,6 +211,8 @@ def register() -> None:
         ("greedy", GreedyConfig),
         ("workload", WorkloadConfig),
         ("measure", MeasureConfig),
+        *LAUNCHERS.items(),
+        *BACKENDS.items(),
     )
     for name, node in nodes:
         store.store(group="schema", name=name, node=node)

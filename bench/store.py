@@ -1,80 +1,84 @@
-"""The run folder: written point by point, each file whole or not at all; read back with checks.
+"""The run folder: `run.json` and one file a table; opened and read without torch.
 
-After every point each table is written beside its place and moved there, so that a folder is
-readable at any time. `points` comes last: a point that stands there has all its data.
+A run that is still going, or was killed, has shards instead of finished tables (`bench.shards`);
+reading it merges them, so that a folder can be read at any time.
 """
 
+import fcntl
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from bench.tables import COLUMNS, SCHEMA_VERSION, check
+from bench.merge import merged
+from bench.parquet import check_version, move_into_place, read_table
+from bench.shards import SHARDS
+from bench.tables import SCHEMA_VERSION
 
 
-class RunWriter:
-    """Creates a run folder and fills it.
+class RunFolder:
+    """A run folder while one process, and only one, fills it.
 
     Raises:
-        ValueError: the folder exists already, or its parent cannot be written to.
+        ValueError: another run is writing to it.
     """
 
-    def __init__(self, folder: Path, info: Mapping[str, Any]) -> None:
-        self.folder = folder
+    def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
+        self.path = path
+        self.info = dict(info)
+        self._lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            folder.mkdir(parents=True)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise ValueError(f"run folder {path} is being written by another run") from None
+
+    @classmethod
+    def create(cls, path: Path, info: Mapping[str, Any]) -> "RunFolder":
+        """A new folder with its run.json.
+
+        Raises:
+            ValueError: the folder exists already, or it cannot be made.
+        """
+        try:
+            path.mkdir(parents=True)
         except FileExistsError:
-            raise ValueError(
-                f"run folder {folder} exists already; choose another run_dir"
-            ) from None
+            raise ValueError(f"run folder {path} exists already; choose another run_dir") from None
         except OSError as error:
-            raise ValueError(f"run folder {folder} cannot be created: {error.strerror}") from error
-        self._info = {"schema_version": SCHEMA_VERSION, **info, "finished": False}
-        self._points: dict[str, dict[str, pd.DataFrame]] = {}
-        self._write_info()
+            raise ValueError(f"run folder {path} cannot be created: {error.strerror}") from error
+        created = cls(path, {"schema_version": SCHEMA_VERSION, **info, "finished": False})
+        created.note()
+        return created
 
-    def write_point(self, point_id: str, tables: Mapping[str, pd.DataFrame]) -> None:
-        """Adds or replaces a point's rows in every table."""
-        self._points[point_id] = dict(tables)
-        for table in sorted(COLUMNS, key="points".__eq__):
-            parts = [t[table] for t in self._points.values() if table in t and len(t[table])]
-            if parts:
-                _replace(
-                    self.folder / f"{table}.parquet",
-                    check(table, pd.concat(parts, ignore_index=True)),
-                )
+    @classmethod
+    def reopen(cls, path: Path) -> "RunFolder":
+        """An existing run, to be resumed.
 
-    def close(self, *, finished: bool, wall_s: float) -> None:
-        """Notes how the run ended."""
-        self._info |= {"finished": finished, "interrupted": not finished, "wall_s": wall_s}
-        self._write_info()
+        Raises:
+            ValueError: no run folder, or another run is writing to it.
+        """
+        return cls(path, open_run(path).info)
 
-    def _write_info(self) -> None:
-        path = self.folder / "run.json"
-        part = path.with_suffix(".json.part")
-        part.write_text(json.dumps(self._info, indent=2) + "\n")
-        _move(part, path)
+    def note(self, **fields: Any) -> None:
+        """Adds to run.json."""
+        self.info |= fields
+        part = self.path / "run.json.part"
+        part.write_text(json.dumps(self.info, indent=2) + "\n")
+        move_into_place(part, self.path / "run.json")
 
+    def discard(self) -> None:
+        """Removes a folder in which nothing was measured."""
+        shutil.rmtree(self.path)
+        self.release()
 
-def _replace(path: Path, table: pd.DataFrame) -> None:
-    """Writes a parquet file beside its place, then moves it there."""
-    part = path.with_suffix(".parquet.part")
-    table.to_parquet(part, index=False, write_page_checksum=True)
-    _move(part, path)
-
-
-def _move(part: Path, path: Path) -> None:
-    """Puts a file in its place once its content is on the disk."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    def release(self) -> None:
+        """Lets others write to the folder."""
+        os.close(self._lock)
 
 
 @dataclass(slots=True)
@@ -117,15 +121,27 @@ class Run:
     def repairs(self) -> pd.DataFrame | None:
         return self.table("repairs")
 
+    @property
+    def experts(self) -> pd.DataFrame | None:
+        return self.table("experts")
+
+    @property
+    def failures(self) -> pd.DataFrame | None:
+        return self.table("failures")
+
     def table(self, name: str) -> pd.DataFrame | None:
         """The table called `name`, None when the run has none.
 
         Raises:
-            ValueError: a truncated or foreign file, or one of another schema version.
+            ValueError: a truncated or foreign file, or one of a future schema version.
         """
         if name not in self._tables:
-            path = self.path / f"{name}.parquet"
-            self._tables[name] = _read(name, path) if path.exists() else None
+            if (self.path / SHARDS).is_dir():
+                self._tables = {**dict.fromkeys(self._tables), **merged(self.path)}
+                self._tables.setdefault(name, None)
+            else:
+                path = self.path / f"{name}.parquet"
+                self._tables[name] = read_table(name, path) if path.exists() else None
         return self._tables[name]
 
 
@@ -147,41 +163,5 @@ def open_run(path: str | Path) -> Run:
         raise ValueError(f"{info_path} is damaged: {error}") from error
     except OSError as error:
         raise ValueError(f"{info_path} cannot be read: {error.strerror}") from error
-    _check_version(info_path, info.get("schema_version") if isinstance(info, dict) else None)
+    check_version(info_path, info.get("schema_version") if isinstance(info, dict) else None)
     return Run(folder, info)
-
-
-_NULLABLE = {
-    pa.int64(): pd.Int64Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-    pa.string(): pd.StringDtype(),
-    pa.large_string(): pd.StringDtype(),
-}
-
-
-def _read(table: str, path: Path) -> pd.DataFrame:
-    try:
-        # The schema says what the columns are; what the file says of pandas is not needed.
-        stored = pq.read_table(path, page_checksum_verification=True).replace_schema_metadata()
-        found = stored.to_pandas(types_mapper=_NULLABLE.get)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is truncated or no parquet file: {first}") from error
-    versions = found["schema_version"].unique() if "schema_version" in found else [None]
-    for version in versions:
-        _check_version(path, version)
-    try:
-        return check(table, found)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _check_version(path: Path, version: Any) -> None:
-    if version is None:
-        raise ValueError(f"{path} has no schema_version; it was not written by canvasbench")
-    if isinstance(version, bool) or not isinstance(version, int | np.integer):
-        raise ValueError(f"{path} has schema version {version!r}; it must be an integer")
-    if version > SCHEMA_VERSION:
-        raise ValueError(
-            f"{path} has schema version {version}; this canvasbench reads up to {SCHEMA_VERSION}"
-        )

@@ -1,7 +1,8 @@
 """A point's row, summarised from its tables alone, so that it can be made again at any time.
 
-Times use every repeat; contents (steps, revisions, answers) the first, as the others repeat it
-exactly. With one process the intervals are within it: speeds are resampled by prompt.
+Times use every process and repeat; contents (steps, revisions, answers) the first, as the others
+repeat it exactly. From two processes on, intervals of rates and of times of a forward are between
+processes (`bench.stats.process_estimate`); with one they are within it, resampled by prompt.
 """
 
 from typing import Any
@@ -9,8 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.metrics import RATES, REFERENCES, audit, request_times
-from bench.stats import Interval, quantile_interval, ratio_interval, share_interval
+from bench.conditions import faults, machine_row
+from bench.metrics import RATES, REFERENCES, audit, inert_knobs, request_times
+from bench.stats import (
+    Interval,
+    process_estimate,
+    process_means,
+    quantile_interval,
+    ratio_interval,
+    share_interval,
+)
 
 _LOW_VALIDITY_SHARE = 0.05
 
@@ -22,11 +31,11 @@ def point_row(tables: Tables, knobs: Row) -> Row:
     """The point's row of `points`.
 
     Args:
-        tables: requests, canvases, steps, repairs and experts of this point alone.
+        tables: requests, canvases, steps, repairs, experts and windows of this point alone.
         knobs: what the point was configured with, named like columns.
     """
     requests, steps = tables["requests"], tables["steps"]
-    first = requests[requests["repeat"] == 0]
+    first = _first(requests)
     row = dict(knobs)
     row |= {
         "num_processes": requests["process_id"].nunique(),
@@ -35,20 +44,26 @@ def point_row(tables: Tables, knobs: Row) -> Row:
         "num_requests": len(requests),
     }
     row |= _speed(requests, tables["canvases"], steps)
+    row |= machine_row(tables["windows"], requests)
     row |= _outcomes(first)
     row["distinct_experts_per_layer"] = _distinct_experts(tables["experts"])
     if knobs["decoding"] == "diffusion":
         canvases = tables["canvases"]
-        content = canvases[canvases["repeat"] == 0]
-        row |= _work(first, content, steps[steps["repeat"] == 0], knobs)
+        content = _first(canvases)
+        row |= _work(first, content, _first(steps), knobs)
         row |= _revision(content)
         row |= _correction(first)
         row |= _repair(tables["repairs"])
     else:
         row |= _no_revision()
         delivered = float(first["delivered_tokens"].sum())
-        row["tokens_per_forward_all"] = delivered / (steps["repeat"] == 0).sum()
-    return row | _validity(requests, steps, row, knobs)
+        row["tokens_per_forward_all"] = delivered / len(_first(steps))
+    return row | _validity(tables, row, knobs)
+
+
+def _first(table: pd.DataFrame) -> pd.DataFrame:
+    """The first repeat of the first process; all others repeat its contents."""
+    return table[(table["repeat"] == 0) & (table["process_id"] == table["process_id"].min())]
 
 
 def _estimate(name: str, value: float | None, interval: Interval) -> Row:
@@ -63,19 +78,12 @@ def _ratio(numerator: pd.Series, denominator: pd.Series) -> float | None:
 
 
 def _speed(requests: pd.DataFrame, canvases: pd.DataFrame, steps: pd.DataFrame) -> Row:
-    times = request_times(requests).assign(request_id=requests["request_id"])
+    ids = requests[["request_id", "process_id"]]
+    times = request_times(requests).assign(**ids)
     row: Row = {}
     for name, (top, bottom) in RATES.items():
-        known = times[[top, bottom, "request_id"]].dropna()
-        value = _ratio(known[top], known[bottom])
-        interval = (
-            None
-            if value is None
-            else ratio_interval(
-                known[top].to_numpy(), known[bottom].to_numpy(), known["request_id"].to_numpy()
-            )
-        )
-        row |= _estimate(name, value, interval)
+        known = times[[top, bottom, *ids]].dropna()
+        row |= _rate(name, known[top], known[bottom], known["request_id"], known["process_id"])
     rates = (times["decode_tokens"] / times["decode_s"]).dropna().to_numpy()
     row |= _quantile("decode_tok_per_s_median", rates, 0.5)
     row |= _quantile("first_canvas_s", requests["first_canvas_s"].to_numpy(), 0.5)
@@ -89,8 +97,37 @@ def _speed(requests: pd.DataFrame, canvases: pd.DataFrame, steps: pd.DataFrame) 
         "decode_ms": "decode",
     }
     for name, phase in phases.items():
-        row |= _quantile(name, steps.loc[steps["phase"] == phase, "device_ms"].to_numpy(), 0.5)
-    return row
+        own = steps[steps["phase"] == phase]
+        row |= _quantile(name, own["device_ms"].to_numpy(), 0.5)
+        medians = own.groupby("process_id")["device_ms"].median().to_numpy()
+        if len(medians) > 1 and (medians > 0).all():
+            row |= _estimate(name, row[name], process_estimate(medians).interval)
+    return row | {"host_share": _host_share(requests, steps)}
+
+
+def _rate(
+    name: str, top: pd.Series, bottom: pd.Series, request: pd.Series, process: pd.Series
+) -> Row:
+    """A ratio of sums; its interval between processes, or by prompt within the only one."""
+    value = _ratio(top, bottom)
+    if value is None:
+        return _estimate(name, None, None)
+    arrays = top.to_numpy(dtype=float), bottom.to_numpy(dtype=float)
+    if process.nunique() > 1:
+        ids = process.to_numpy()
+        if all(array[ids == i].sum() > 0 for array in arrays for i in np.unique(ids)):
+            _, means = process_means(*arrays, ids)
+            return _estimate(name, value, process_estimate(means).interval)
+        return _estimate(name, value, None)
+    return _estimate(name, value, ratio_interval(*arrays, request.to_numpy()))
+
+
+def _host_share(requests: pd.DataFrame, steps: pd.DataFrame) -> float | None:
+    """Share of the requests' wall time in which no forward ran: the host's, between them."""
+    if (requests["batch_size"] > 1).any():  # a batch's forwards stand in several requests' rows
+        return None
+    wall_s = float(requests["wall_s"].sum())
+    return 1 - float(steps["device_ms"].sum()) / 1e3 / wall_s if wall_s > 0 else None
 
 
 def _quantile(name: str, values: np.ndarray, q: float) -> Row:
@@ -221,10 +258,12 @@ def _repair(repairs: pd.DataFrame) -> Row:
     return row
 
 
-def _validity(requests: pd.DataFrame, steps: pd.DataFrame, row: Row, knobs: Row) -> Row:
-    faults = audit(requests, steps, knobs["canvas_length"], knobs["eos_policy"])
-    if faults:
-        return {"validity": "invalid", "validity_reason": ", ".join(faults)}
+def _validity(tables: Tables, row: Row, knobs: Row) -> Row:
+    found = audit(tables["requests"], tables["steps"], knobs["canvas_length"], knobs["eos_policy"])
+    found += inert_knobs(tables["canvases"], knobs)
+    found += faults(tables["windows"])
+    if found:
+        return {"validity": "invalid", "validity_reason": ", ".join(found)}
     lost = {name: row[f"{name}_share"] for name in ("empty", "truncated")}
     flagged = [name for name, share in lost.items() if share > _LOW_VALIDITY_SHARE]
     if flagged and knobs["eos_policy"] != "ignore":

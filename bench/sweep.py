@@ -1,7 +1,6 @@
-"""One invocation of `run`: points composed and loaded, measured, written, reported."""
+"""One invocation of `run` or `resume`: points composed, planned, measured, merged, reported."""
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -9,19 +8,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench import provenance
-from bench.build import build_session, build_workload, decoding_of
-from bench.collect import Collector
-from bench.compose import Point, compose_points
+from bench.build import build_workload, check_point, decoding_of
+from bench.compose import Point, compose_points, restore_point
+from bench.launch import Launch, launch
+from bench.memory import fits_together
+from bench.merge import publish_tables
+from bench.plan import Task, blocks
 from bench.report import print_summary, render
-from bench.runner import PointRun, run_points
-from bench.store import RunWriter, open_run
+from bench.shards import discard_unfinished, finished_processes, shards
+from bench.store import RunFolder, open_run
 
-_RUNS = Path("results") / "runs"
+RUNS = Path("results") / "runs"
 
 
 def run_sweep(overrides: Sequence[str], *, default_sweep: bool) -> Path:
@@ -33,52 +34,104 @@ def run_sweep(overrides: Sequence[str], *, default_sweep: bool) -> Path:
         ValueError: anything the user can cause, before the first measurement.
     """
     points = compose_points(overrides, decoding_of, default_sweep=default_sweep)
-    threads = points[0].config.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    runs = [PointRun(p, build_session(p.config), build_workload(p.config)) for p in points]
-    for run in runs:
-        run.session.check([run.session.encode(prompt.text) for prompt in run.workload.prompts])
-    folder = _run_folder(points)
-    writer = RunWriter(folder, _info(runs, threads))
-    begin = time.monotonic()
+    for point in points:
+        check_point(point.config)
+    folder = RunFolder.create(_run_folder(points), _info(points))
     try:
-        _measure(runs, writer)
-    except KeyboardInterrupt:
-        writer.close(finished=False, wall_s=time.monotonic() - begin)
+        return _measure(folder, points, fresh=True)
+    except ValueError:
+        if not shards(folder.path):
+            folder.discard()
         raise
-    writer.close(finished=True, wall_s=time.monotonic() - begin)
-    opened = open_run(folder)
-    report = render(opened)
-    print_summary(opened)
-    return report
 
 
-def _measure(runs: list[PointRun], writer: RunWriter) -> None:
-    total = sum(
-        -(-len(run.workload.prompts) // run.point.config.batch_size)
-        * run.point.config.measure.num_repeats
-        for run in runs
-    )
+def resume_sweep(path: Path) -> Path:
+    """Measures what a run still lacks, failed points included, and returns its report.
+
+    Raises:
+        ValueError: no run folder, another run is writing to it, or its configuration was changed.
+    """
+    folder = RunFolder.reopen(path)
+    points = stored_points(folder.info)
+    if folder.info.get("finished"):
+        folder.release()
+        return render(open_run(path))
+    commit = provenance.git_state()["commit"]
+    resumed = [*folder.info.get("resumed", []), {"at": _now(), "commit": commit}]
+    folder.note(resumed=resumed)
+    return _measure(folder, points, fresh=False)
+
+
+def stored_points(info: dict[str, Any]) -> list[Point]:
+    """The points of a run.json.
+
+    Raises:
+        ValueError: it holds no configuration, or a changed one.
+    """
+    hashes, configs = info.get("config_hashes"), info.get("config")
+    if not isinstance(hashes, dict) or not isinstance(configs, dict) or set(hashes) != set(configs):
+        raise ValueError("the run's run.json holds no configuration to resume")
+    return [restore_point(name, hashes[name], configs[name]) for name in hashes]
+
+
+def to_do(path: Path, points: Sequence[Point]) -> list[list[Task]]:
+    """The tasks a run still lacks, block by block."""
+    repeats = {p.config_hash: p.config.measure.num_repeats for p in points}
+    finished = finished_processes(shards(path), repeats)
+    return list(blocks(points, finished, points[0].config.seed))
+
+
+def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
+    repeats = {p.config_hash: p.config.measure.num_repeats for p in points}
+    discard_unfinished(folder.path, repeats)
+    begin = time.monotonic()
+    planned = to_do(folder.path, points)
+
+    def close(*, finished: bool, interrupted: bool) -> None:
+        wall_s = folder.info.get("wall_s", 0.0) + time.monotonic() - begin
+        publish_tables(folder.path, keep_shards=not finished)
+        folder.note(finished=finished, interrupted=interrupted, wall_s=wall_s)
+        folder.release()
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    collectors = {run.point.point_id: Collector(run) for run in runs}
-
-    def write(run: PointRun) -> None:
-        name = run.point.point_id
-        writer.write_point(name, collectors[name].tables())
-
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"{len(runs)} points", total=total)
-        run_points(
-            runs,
-            seed=runs[0].point.config.seed,
-            on_repeat=write,
-            on_request=lambda: progress.advance(task),
-        )
+        bar = progress.add_task(f"{len(points)} points", total=_num_batches(planned))
+        try:
+            launch(
+                points[0].config.launcher,
+                Launch(
+                    run_folder=folder.path,
+                    blocks=planned,
+                    seed=points[0].config.seed,
+                    refusable=fresh,
+                    fits_together=lambda tasks: fits_together(
+                        [[p.config for p in t.points] for t in tasks]
+                    ),
+                    on_batch=lambda: progress.advance(bar),
+                ),
+            )
+        except KeyboardInterrupt:
+            close(finished=False, interrupted=True)
+            raise
+    close(finished=not to_do(folder.path, points), interrupted=False)
+    opened = open_run(folder.path)
+    report = render(opened)
+    print_summary(opened)
+    return report
+
+
+def _num_batches(planned: Sequence[Sequence[Task]]) -> int:
+    return sum(
+        -(-p.config.workload.num_prompts // p.config.batch_size) * p.config.measure.num_repeats
+        for block in planned
+        for task in block
+        for p in task.points
+    )
 
 
 def _run_folder(points: list[Point]) -> Path:
@@ -87,29 +140,30 @@ def _run_folder(points: list[Point]) -> Path:
     if asked is not None:
         return Path(asked)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    return _RUNS / f"{stamp}-{_run_hash(points)[:8]}"
+    return RUNS / f"{stamp}-{_run_hash(points)[:8]}"
 
 
 def _run_hash(points: list[Point]) -> str:
     return hashlib.sha256("".join(p.config_hash for p in points).encode()).hexdigest()[:12]
 
 
-def _info(runs: list[PointRun], threads: int) -> dict[str, Any]:
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _info(points: list[Point]) -> dict[str, Any]:
     """What run.json says before the first measurement."""
-    points = [run.point for run in runs]
-    identities = {run.session.identity.model: run.session.identity for run in runs}
+    config = points[0].config
     return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": _now(),
         "config_hash": _run_hash(points),
         "command": provenance.command_line(),
         "points": [p.point_id for p in points],
-        "config": {p.point_id: json.loads(json.dumps(p.resolved)) for p in points},
+        "config_hashes": {p.point_id: p.config_hash for p in points},
+        "config": {p.point_id: p.resolved for p in points},
         "git": provenance.git_state(),
-        "machine": provenance.machine(points[0].config.device, threads),
+        "host": provenance.host(),
+        "machine": provenance.machine(config.device, config.threads or os.cpu_count() or 1),
         "packages": provenance.packages(),
-        "prompts_sha256": runs[0].workload.sha256,
-        "weights": {
-            name: {"kind": identity.weights, "sha256": identity.weights_sha256}
-            for name, identity in identities.items()
-        },
+        "prompts_sha256": ",".join(sorted({build_workload(p.config).sha256 for p in points})),
     }

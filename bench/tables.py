@@ -9,9 +9,11 @@ from functools import cache
 import pandas as pd
 import pandera.pandas as pa
 
-SCHEMA_VERSION = 1
+from bench import telemetry
 
-_KEYS = {"schema_version": "int", "config_hash": "str", "point_id": "str"}
+SCHEMA_VERSION = 2
+
+_KEYS = {"schema_version": "int", "config_hash": "str", "point_id": "str", "host": "str"}
 _REQUEST_KEYS = {"request_id": "int", "process_id": "int", "repeat": "int", "task": "str"}
 
 _INTERVALS = (
@@ -62,6 +64,13 @@ _SINGLE = (
     ),
     "ever_right_gap",
     "repair_correct_share",
+    "host_share",
+    "temperature_begin_c",
+    "temperature_end_c",
+    "sm_clock_mean_mhz",
+    "power_mean_w",
+    "power_limit_w",
+    "delivered_tok_per_s_per_w",
     "distinct_experts_per_layer",
     "weight_bytes_per_step",
     "joules_per_token",
@@ -88,17 +97,31 @@ COLUMNS: dict[str, dict[str, str]] = {
         "measure": "str",
         "trace": "str",
         "timed": "str",
+        "clock": "str?",
         "batch_size": "int",
         "seed": "int",
         "num_processes": "int",
         "num_repeats": "int",
         "num_prompts": "int",
         "num_requests": "int",
+        "prompts_sha256": "str?",
+        "commit": "str?",
+        "dirty": "bool?",
+        "cpu": "str?",
+        "torch": "str?",
+        "cuda": "str?",
+        "driver": "str?",
+        "warmup_batches": "int?",
+        "warmup_stable": "bool?",
         "canvas_length": "int?",
+        "max_denoising_steps": "int?",
+        "early_stop": "bool?",
         "num_canvases": "int?",
         "correction_n": "int?",
         "repair_n": "int?",
         "peak_rss_bytes": "int?",
+        "condition": "str?",
+        "condition_reason": "str?",
         "validity": "str",
         "validity_reason": "str?",
     }
@@ -170,6 +193,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "accepted_slots": "int?",
         "mean_entropy_nat": "float?",
         "device_ms": "float",
+        "host_ms": "float?",
     },
     "positions": _KEYS
     | {
@@ -182,7 +206,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "accepted": "bool",
         "argmax": "int",
         "argmax_text": "str",
-        "entropy_nat": "float",
+        "entropy_nat": "float?",
         "content": "bool",
     },
     "repairs": _KEYS
@@ -205,6 +229,17 @@ COLUMNS: dict[str, dict[str, str]] = {
         "layer": "int",
         "distinct_experts": "int",
     },
+    "telemetry": _KEYS | telemetry.COLUMNS,
+    "windows": _KEYS | {"process_id": "int", "repeat": "int"} | telemetry.WINDOW_COLUMNS,
+    "failures": _KEYS
+    | {
+        "process_id": "int",
+        "attempt": "int",
+        "reason": "str",
+        "detail": "str",
+        "log_tail": "str",
+        "created": "str",
+    },
 }
 """Every table's columns."""
 
@@ -218,6 +253,15 @@ _DTYPES = {
     "bool?": "boolean",
     "str?": "string",
 }
+
+
+_LOSSLESS = (
+    pd.api.types.is_integer_dtype,
+    pd.api.types.is_bool_dtype,
+    pd.api.types.is_float_dtype,
+    lambda dtype: isinstance(dtype, pd.StringDtype),
+)
+"""Kinds within which a conversion, nullable or not, alters nothing."""
 
 
 @cache
@@ -235,7 +279,7 @@ def schema(table: str) -> pa.DataFrameSchema:
 
 
 def frame(table: str, rows: list[dict[str, object]], keys: Mapping[str, str]) -> pd.DataFrame:
-    """Rows as a checked table; `keys` (config_hash, point_id) stand in every row.
+    """Rows as a checked table; `keys` (config_hash, point_id, host) stand in every row.
 
     Columns that no row knows are null.
     """
@@ -272,7 +316,9 @@ def check(table: str, found: pd.DataFrame) -> pd.DataFrame:
 
 def _refuse_changed(table: str, given: pd.Series, coerced: pd.Series) -> None:
     """Refuses what a type conversion would alter: 1.7 as an integer, "no" as a truth value."""
-    if given.dtype == coerced.dtype:
+    if given.dtype == coerced.dtype or any(
+        same(given.dtype) and same(coerced.dtype) for same in _LOSSLESS
+    ):
         return
     known = coerced.notna().to_numpy()
     before, after = given[known].to_numpy(dtype=object), coerced[known].to_numpy(dtype=object)

@@ -101,7 +101,7 @@ def load(
 def _locate(preset_or_path: str, weights: str | None) -> tuple[ModelConfig, Path | None]:
     """The architecture and the folder of its weights, None for dummy ones."""
     if preset_or_path not in PRESETS:
-        folder = Path(preset_or_path)
+        folder = Path(preset_or_path).expanduser()
         if not folder.is_dir():
             raise ValueError(
                 f"model {preset_or_path!r} is neither a checkpoint folder nor a preset; "
@@ -113,7 +113,7 @@ def _locate(preset_or_path: str, weights: str | None) -> tuple[ModelConfig, Path
     if weights == "dummy":
         return config, None
     if weights is not None:
-        return config, Path(weights)
+        return config, Path(weights).expanduser()
     shipped = _SHIPPED / config.decoding
     if not config.name.startswith("tiny-"):
         raise ValueError(

@@ -2,9 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 import numpy as np
+
+from bench.timing import Stopwatch
+
+Backend = Enum("Backend", ["native", "simulated"])
+
+
+@dataclass(kw_only=True, slots=True)
+class BackendConfig:
+    """Who runs the model; by itself, our own engine."""
+
+    name: Backend = Backend.native
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,10 @@ class Session(Protocol):
 
     def vocabulary(self, token: int) -> str:
         """One token's text, special tokens included."""
+        ...
+
+    def stopwatch(self) -> Stopwatch:
+        """A new one, with the clocks of this session's device."""
         ...
 
     def answer(

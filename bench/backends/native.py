@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 import model as engine
 from bench.backends import Delivery, Forward, Identity, RowBlock, Trace
+from bench.timing import CudaStopwatch, HostStopwatch, Stopwatch
 from model.cost import weight_bytes
 from model.loading import LoadedModel
 from model.routing import observed_routing
@@ -64,6 +66,11 @@ class NativeSession:
     def vocabulary(self, token: int) -> str:
         assert self.loaded.tokenizer is not None
         return str(self.loaded.tokenizer.id_to_token(token))
+
+    def stopwatch(self) -> Stopwatch:
+        if self.loaded.model.device.type == "cuda":
+            return CudaStopwatch(partial(torch.cuda.Event, enable_timing=True))
+        return HostStopwatch()
 
     def answer(
         self,

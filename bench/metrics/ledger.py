@@ -5,8 +5,27 @@ slot-steps: denoise forwards of the batch = active + waiting for a slower row + 
 whose ledger does not sum invalidates its point.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
+
+
+def inert_knobs(canvases: pd.DataFrame, knobs: Mapping[str, Any]) -> list[str]:
+    """Step knobs that the measured canvases contradict, as reasons: a knob without effect.
+
+    Args:
+        knobs: with `max_denoising_steps` (None where there is no limit to check) and `early_stop`.
+    """
+    limit = knobs.get("max_denoising_steps")
+    if limit is None or canvases.empty:
+        return []
+    if (canvases["steps"] > limit).any():
+        return ["max_denoising_steps_without_effect"]
+    if knobs.get("early_stop") is False and (canvases["steps"] != limit).any():
+        return ["early_stop_without_effect"]
+    return []
 
 
 def audit(

@@ -1,9 +1,9 @@
 """Task families with checkable answers, small enough for a model of a million parameters.
 
 `TINY` is what the pair masters; `TINY_HARD` holds longer ones and 4x4 Sudoku, where correction
-shows. A prompt is one line of text ending in "="; its answer is unique. Prompts whose checksum
-falls into one residue class are held out: training never sees them and evaluation draws nothing
-else.
+shows. A prompt is one line of text ending in "="; its answer is unique, except for `shuffle`, where
+positions must agree on one of many. Prompts whose checksum falls into one residue class are held
+out: training never sees them and evaluation draws nothing else.
 """
 
 import random
@@ -26,7 +26,7 @@ _HELD_OUT_CLASSES = 16
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One prompt and the only text that answers it."""
+    """One prompt and a text that answers it: the only one, but for tasks with a normal form."""
 
     task: str
     prompt: str
@@ -38,7 +38,8 @@ class Problem:
         return zlib.crc32(self.prompt.encode()) % _HELD_OUT_CLASSES == 0
 
     def is_correct(self, text: str) -> bool:
-        return text == self.answer
+        form = _NORMAL_FORMS.get(self.task, str)
+        return form(text) == form(self.answer)
 
 
 Sampler = Callable[[random.Random], tuple[str, str]]
@@ -86,6 +87,16 @@ def _sort(low: int, high: int) -> Sampler:
     def sample(rng: random.Random) -> tuple[str, str]:
         text = _letters(rng, low, high)
         return f"sort {text}=", "".join(sorted(text))
+
+    return sample
+
+
+def _shuffle(low: int, high: int) -> Sampler:
+    """Low..high different letters in any order: every permutation is right."""
+
+    def sample(rng: random.Random) -> tuple[str, str]:
+        letters = rng.sample(string.ascii_lowercase, rng.randint(low, high))
+        return f"shuffle {''.join(letters)}=", "".join(rng.sample(letters, len(letters)))
 
     return sample
 
@@ -146,6 +157,7 @@ TINY: dict[str, Sampler] = {
     "reverse": _reverse(3, 8),
     "sort": _sort(3, 7),
     "add": _add(2),
+    "shuffle": _shuffle(4, 5),
 }
 TINY_HARD: dict[str, Sampler] = {
     "reverse_long": _reverse(9, 14),
@@ -155,12 +167,16 @@ TINY_HARD: dict[str, Sampler] = {
 }
 WORKLOADS = {"tiny": TINY, "tiny_hard": TINY_HARD}
 
+_NORMAL_FORMS: dict[str, Callable[[str], object]] = {"shuffle": sorted}
+"""Texts with one normal form answer the same prompt."""
+
 _ANSWER_FORMS = {
     "edit": r"[a-z]+( [a-z]+)*",
     "count": r"\d+( \d+)+",
     "reverse": r"[a-z]+",
     "sort": r"[a-z]+",
     "add": r"\d+",
+    "shuffle": r"[a-z]+",
     "reverse_long": r"[a-z]+",
     "sort_long": r"[a-z]+",
     "add_long": r"\d+",

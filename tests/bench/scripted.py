@@ -1,11 +1,13 @@
 """A session without a model: it replays scripted deliveries to test the harness alone."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from bench.backends import Delivery, Forward, Identity, RowBlock, Trace
+from bench.timing import HostStopwatch
 
 EOS, LENGTH = 1, 8
 
@@ -33,6 +35,21 @@ class ScriptedSession:
             device="cpu",
             eos_token_ids=(EOS,),
         )
+
+    def stopwatch(self) -> HostStopwatch:
+        """A clock that moves one second at every look."""
+        ticks = itertools.count()
+        return HostStopwatch(lambda: float(next(ticks)), "virtual")
+
+    def touched_experts(
+        self, prompts: Sequence[Sequence[int]], row_keys: Sequence[int]
+    ) -> Iterator[tuple[Forward, list[int]]]:
+        for event in self.answer(prompts, row_keys):
+            if isinstance(event, Forward):
+                yield event, [2, 3]
+
+    def weight_bytes(self, distinct_experts: float) -> float:
+        return 100 + 10 * distinct_experts
 
     def check(self, prompts: Sequence[Sequence[int]]) -> None:
         del prompts

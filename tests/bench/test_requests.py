@@ -1,12 +1,9 @@
 """Events become records: tokens, steps, ledger; and the repair test corrupts as it says."""
 
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
-import pytest
 
-from bench import requests as bench_requests
 from bench.backends import Delivery, Forward, RowBlock
 from bench.repair import run_repairs
 from bench.requests import run_batch
@@ -18,18 +15,10 @@ SECOND = [18, 19, EOS, 0, 0, 0, 0, 0]
 ANSWER = "abcdefghij"
 
 
-@pytest.fixture
-def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that moves one second at every look."""
-    ticks = itertools.count()
-    monkeypatch.setattr(bench_requests.time, "perf_counter", lambda: float(next(ticks)))
-
-
 def prompt(request_id: int = 0, answer: str = ANSWER) -> Prompt:
     return Prompt(request_id, "letters", "xyz", answer, answer.__eq__)
 
 
-@pytest.mark.usefixtures("ticking")
 def test_a_request_of_two_canvases() -> None:
     session = ScriptedSession([(FIRST, 3), (SECOND, 2)])
     (record,) = run_batch(session, [prompt(7)], process_id=4, repeat=2)

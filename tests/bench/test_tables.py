@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from bench import open_run
+from bench.parquet import write_table
 from bench.records import CanvasRecord, ExpertRecord, RepairRecord, RequestRecord, StepRecord
 from bench.rows import (
     Judge,
@@ -16,12 +17,12 @@ from bench.rows import (
     request_row,
     step_rows,
 )
-from bench.store import RunWriter
+from bench.store import RunFolder
 from bench.summary import point_row
-from bench.tables import COLUMNS, check, frame, schema
+from bench.tables import COLUMNS, SCHEMA_VERSION, check, frame, schema
 
 EOS, LENGTH = 1, 3
-KEYS = {"config_hash": "abcdefabcdef", "point_id": "diffusion-bf16"}
+KEYS = {"config_hash": "abcdefabcdef", "point_id": "diffusion-bf16", "host": "0a1b2c3d"}
 KNOBS = {"decoding": "diffusion", "canvas_length": LENGTH, "eos_policy": "stop"}
 JUDGE = Judge(
     decode=lambda ids: "".join(str(int(i)) for i in ids if i != EOS),
@@ -93,6 +94,7 @@ def tables(requests: list[RequestRecord]) -> dict[str, pd.DataFrame]:
         "positions": position_rows(requests, JUDGE),
         "repairs": [asdict(r) for r in repairs],
         "experts": [asdict(e) for e in EXPERTS],
+        "windows": [],
     }
     return {name: frame(name, rows, KEYS) for name, rows in found.items()}
 
@@ -165,9 +167,10 @@ def test_a_point_has_no_column_its_table_lacks() -> None:
 
 def test_the_stored_tables_give_the_same_point(tmp_path: Path) -> None:
     own = tables(both())
-    writer = RunWriter(tmp_path / "run", {})
-    writer.write_point(KEYS["point_id"], own)
-    run = open_run(tmp_path / "run")
+    for name, table in own.items():
+        write_table(tmp_path / f"{name}.parquet", table)
+    RunFolder(tmp_path, {"schema_version": SCHEMA_VERSION}).note()
+    run = open_run(tmp_path)
     stored = {name: run.table(name) for name in own}
     for name, table in own.items():
         assert table.equals(stored[name]), name

@@ -24,7 +24,7 @@ def expected_answer(problem: Problem) -> str:
         return "".join(sorted(rest))
     if name == "add":
         return str(sum(map(int, rest.split("+"))))
-    assert name == "sudoku"
+    assert name in ("sudoku", "shuffle")  # judged by their own tests
     return problem.answer
 
 
@@ -34,6 +34,16 @@ def test_answers_are_right(workload: str) -> None:
         assert problem.answer == expected_answer(problem)
         assert problem.is_correct(problem.answer)
         assert not problem.is_correct(problem.answer + "x")
+
+
+def test_any_order_of_the_letters_answers_a_shuffle() -> None:
+    problem = Problem("shuffle", "shuffle abc=", "bca")
+    assert all(problem.is_correct(text) for text in ("abc", "cba", "bca"))
+    assert not any(problem.is_correct(text) for text in ("abb", "ab", "abcc", "abd", ""))
+    asked = [p for p in evaluation_set("tiny", 60) if p.task == "shuffle"]
+    assert asked
+    for p in asked:
+        assert sorted(p.answer) == sorted(p.prompt.removeprefix("shuffle ").removesuffix("="))
 
 
 def test_sudoku_answers_are_valid_and_match_the_clues() -> None:
@@ -56,9 +66,9 @@ def test_training_never_sees_a_held_out_prompt() -> None:
 
 
 def test_evaluation_set_is_fixed_balanced_and_without_repeats() -> None:
-    first, second = evaluation_set("tiny", 50), evaluation_set("tiny", 50)
+    first, second = evaluation_set("tiny", 60), evaluation_set("tiny", 60)
     assert first == second
-    assert len({p.prompt for p in first}) == 50
+    assert len({p.prompt for p in first}) == 60
     assert {t: sum(p.task == t for p in first) for t in TINY} == dict.fromkeys(TINY, 10)
 
 

@@ -1,16 +1,10 @@
-"""Intervals: against closed forms, and their coverage by simulation."""
+"""Ratios and shares: against closed forms, and their coverage by simulation."""
 
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from bench.stats import (
-    clustered_share_interval,
-    process_interval,
-    quantile_interval,
-    ratio_interval,
-    share_interval,
-)
+from bench.stats import clustered_share_interval, ratio_interval, share_interval
 
 
 def test_ratio_interval_covers_the_true_ratio() -> None:
@@ -55,21 +49,6 @@ def test_share_interval_is_wilsons(successes: int, total: int) -> None:
 
 def test_share_of_nothing_is_unknown() -> None:
     assert share_interval(0, 0) is None
-
-
-def test_quantile_interval_covers_the_true_quantile() -> None:
-    rng = np.random.default_rng(2)
-    for q in (0.5, 0.9):
-        truth = scipy_stats.expon.ppf(q)
-        intervals = [quantile_interval(rng.exponential(size=80), q) for _ in range(400)]
-        covered = sum(low <= truth <= high for low, high in filter(None, intervals))
-        assert 0.92 <= covered / 400 <= 1.0
-
-
-@pytest.mark.parametrize(("q", "smallest"), [(0.5, 6), (0.99, 368)])
-def test_quantile_interval_refuses_small_samples(q: float, smallest: int) -> None:
-    assert quantile_interval(np.arange(smallest - 1.0), q) is None
-    assert quantile_interval(np.arange(float(smallest)), q) is not None
 
 
 def test_bca_agrees_with_scipys() -> None:
@@ -129,51 +108,3 @@ def test_a_unanimous_share_counts_clusters() -> None:
     assert clustered_share_interval(np.zeros(40), cluster) == share_interval(0, 10)
     assert clustered_share_interval(np.ones(40), cluster) == share_interval(10, 10)
     assert clustered_share_interval(np.zeros(0), np.zeros(0)) is None
-
-
-def test_clustered_quantile_covers_where_independence_does_not() -> None:
-    rng = np.random.default_rng(6)
-    cluster = np.repeat(np.arange(80), 20)
-    covered = {"clustered": 0, "independent": 0}
-    for _ in range(200):
-        values = (rng.normal(size=(80, 1)) + rng.normal(size=(80, 20))).ravel()
-        found = {
-            "clustered": quantile_interval(values, 0.5, cluster),
-            "independent": quantile_interval(values, 0.5),
-        }
-        for name, interval in found.items():
-            assert interval is not None
-            covered[name] += interval[0] <= 0 <= interval[1]
-    assert 180 <= covered["clustered"] <= 199
-    assert covered["independent"] < 140
-
-
-def test_repeating_every_value_narrows_no_quantile() -> None:
-    values = np.random.default_rng(7).normal(size=30)
-    cluster = np.repeat(np.arange(30), 5)
-    once, often = quantile_interval(values, 0.5), quantile_interval(values.repeat(5), 0.5, cluster)
-    assert once is not None
-    assert often is not None
-    assert often[0] <= once[0]
-    assert often[1] >= once[1]
-    assert quantile_interval(np.arange(5.0).repeat(5), 0.5, np.repeat(np.arange(5), 5)) is None
-
-
-def test_quantile_interval_by_hand() -> None:
-    # n = 10, q = 0.5: ranks 2 and 9 (tables of the sign test; 97.9 % coverage).
-    assert quantile_interval(np.arange(1.0, 11), 0.5) == (2.0, 9.0)
-
-
-def test_process_interval_is_students_on_logs() -> None:
-    means = np.array([90.0, 100.0, 120.0])
-    logs = np.log(means)
-    half = 4.302653 * logs.std(ddof=1) / np.sqrt(3)  # t, 2 degrees of freedom, 97.5 %
-    expected = np.exp([logs.mean() - half, logs.mean() + half])
-    assert process_interval(means) == pytest.approx(tuple(expected), rel=1e-6)
-    assert process_interval(means[:1]) is None
-
-
-@pytest.mark.parametrize("wrong", [0.0, -1.0, np.nan])
-def test_process_means_must_be_positive(wrong: float) -> None:
-    with pytest.raises(ValueError, match="must be a positive"):
-        process_interval(np.array([1.0, wrong]))

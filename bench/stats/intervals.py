@@ -1,7 +1,7 @@
-"""Intervals, as pure functions. What is resampled is the prompt: answers to one belong together.
+"""Intervals of ratios and shares whose cases come in clusters: answers to one prompt, say.
 
-All of them are 95 %. A screening has one process, so its intervals are within that process and say
-nothing about the spread between processes; `process_interval` does, from two processes on.
+All of them are 95 %, and say nothing about what lies above the cluster: clustered by prompt within
+one process, nothing about the spread between processes (see `processes`).
 """
 
 from typing import Literal
@@ -10,12 +10,14 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+"""Of every interval that does not name its own level."""
 _TAIL = (1 - CONFIDENCE) / 2
 _RESAMPLES = 2000
 _MIN_CLUSTERS = 5
 
 
 Interval = tuple[float, float] | None
+"""Lower and upper limit; None where the data cannot bound the value."""
 
 
 def ratio_interval(
@@ -28,6 +30,7 @@ def ratio_interval(
     """Bootstrap over clusters of sum(numerator) / sum(denominator).
 
     Args:
+        numerator, denominator, cluster: one value a case, all of one length.
         method: percentile, or bias-corrected and accelerated (BCa, Efron 1987).
 
     Returns:
@@ -88,65 +91,3 @@ def clustered_share_interval(hits: np.ndarray, cluster: np.ndarray, seed: int = 
     if hits.all() or not hits.any():
         return share_interval(num_clusters if hits.all() else 0, num_clusters)
     return ratio_interval(hits, np.ones(len(hits)), cluster, seed)
-
-
-def quantile_interval(values: np.ndarray, q: float, cluster: np.ndarray | None = None) -> Interval:
-    """Order-statistic interval of a quantile, from the binomial count of values below it.
-
-    Args:
-        cluster: which values belong together. They then count as n / deff independent ones, deff
-            being the variance of the share of values up to the quantile between clusters, over
-            that of independent values (Woodruff 1952).
-
-    Returns:
-        None when the sample is too small to bound the quantile on both sides (a median needs 6
-        values, a 99th percentile 368).
-    """
-    ordered, n = np.sort(np.asarray(values, dtype=float)), len(values)
-    if n == 0:
-        return None
-    count = n if cluster is None else _effective_count(np.asarray(values), q, cluster)
-    if q**count > _TAIL or (1 - q) ** count > _TAIL:
-        return None
-    low = (int(stats.binom.ppf(_TAIL, count, q)) - 1) / count
-    high = (int(stats.binom.ppf(1 - _TAIL, count, q)) + 1) / count
-    first, last = int(np.floor(low * n + 1e-9)), int(np.ceil(high * n - 1e-9)) - 1
-    return float(ordered[max(first, 0)]), float(ordered[min(last, n - 1)])
-
-
-def _effective_count(values: np.ndarray, q: float, cluster: np.ndarray) -> int:
-    """Independent values that bound the quantile as well as these, at most as many as these."""
-    _, index = np.unique(cluster, return_inverse=True)
-    num_clusters, n = int(index.max()) + 1, len(values)
-    if num_clusters == n:
-        return n
-    below = values <= np.quantile(values, q, method="inverted_cdf")
-    share = below.mean()
-    if num_clusters == 1 or share == 1:
-        return num_clusters
-    sums = np.bincount(index, weights=below - share)
-    between = (sums**2).sum() * num_clusters / (num_clusters - 1)
-    deff = between / (n * share * (1 - share))
-    return int(n / max(deff, 1.0))
-
-
-def process_interval(process_means: np.ndarray) -> Interval:
-    """Student t interval of a positive metric from one mean a process, on the log scale.
-
-    The estimate it belongs to is the geometric mean of the processes.
-
-    Returns:
-        None with fewer than two processes.
-
-    Raises:
-        ValueError: a mean is not positive or not finite.
-    """
-    means = np.asarray(process_means, dtype=float)
-    wrong = means[~(np.isfinite(means) & (means > 0))]
-    if len(wrong):
-        raise ValueError(f"process mean {wrong[0]} must be a positive, finite number")
-    if len(means) < 2:
-        return None
-    logs = np.log(means)
-    half = stats.t.ppf(1 - _TAIL, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
-    return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))

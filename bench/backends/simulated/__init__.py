@@ -1,0 +1,64 @@
+"""A backend without a model: it replays recorded runs, or made-up ones, on a clock of choice.
+
+So the whole harness can be tested without a model, with faults where they are wanted. It needs no
+torch. What it measures is a simulation's: its rows say device `simulated`.
+"""
+
+from bench.backends.simulated.clocks import Clock, RealClock, VirtualClock
+from bench.backends.simulated.config import (
+    FAULTS,
+    FaultConfig,
+    SimulatedConfig,
+    TimingConfig,
+    simulated_session,
+)
+from bench.backends.simulated.faults import (
+    Crash,
+    EmptyAnswers,
+    Fault,
+    Hang,
+    InertKnob,
+    NonFiniteEntropy,
+    SlowShare,
+    SlowSteps,
+    Throttle,
+    TruncatedAnswers,
+    UnbalancedLedger,
+)
+from bench.backends.simulated.pace import ChosenTiming, Mark, RecordedTiming, Timing
+from bench.backends.simulated.recording import Recording
+from bench.backends.simulated.runs import read_recording
+from bench.backends.simulated.session import Knobs, SimulatedSession
+from bench.backends.simulated.synthetic import SyntheticConfig, make_recording
+
+__all__ = [
+    "FAULTS",
+    "ChosenTiming",
+    "Clock",
+    "Crash",
+    "EmptyAnswers",
+    "Fault",
+    "FaultConfig",
+    "Hang",
+    "InertKnob",
+    "Knobs",
+    "Mark",
+    "NonFiniteEntropy",
+    "RealClock",
+    "RecordedTiming",
+    "Recording",
+    "SimulatedConfig",
+    "SimulatedSession",
+    "SlowShare",
+    "SlowSteps",
+    "SyntheticConfig",
+    "Throttle",
+    "Timing",
+    "TimingConfig",
+    "TruncatedAnswers",
+    "UnbalancedLedger",
+    "VirtualClock",
+    "make_recording",
+    "read_recording",
+    "simulated_session",
+]

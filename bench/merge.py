@@ -1,0 +1,107 @@
+"""Shards into the run folder's tables: every finished part once, points summarised from them."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.parquet import read_table, write_table
+from bench.shards import SHARDS, Shard, failure_folders, shards
+from bench.summary import point_row
+from bench.tables import COLUMNS, frame
+
+_NEEDED = ("requests", "canvases", "steps", "repairs", "experts", "windows")
+
+
+def merged(run_folder: Path) -> dict[str, pd.DataFrame]:
+    """All tables of a run from its shards; tables nobody wrote are missing.
+
+    Raises:
+        ValueError: a shard's table is damaged.
+    """
+    found = shards(run_folder)
+    tables = {
+        name: _concatenated(name, (shard.path for shard in found))
+        for name in COLUMNS
+        if name not in ("points", "failures")
+    }
+    tables["failures"] = _concatenated("failures", failure_folders(run_folder))
+    points = [_point(own, tables) for own in _by_point(found)]
+    if points:
+        tables["points"] = pd.concat(points, ignore_index=True)
+    return {name: table for name, table in tables.items() if len(table)}
+
+
+def publish_tables(run_folder: Path, *, keep_shards: bool) -> None:
+    """Writes the merged tables, `points` last; then the shards have done their work.
+
+    Args:
+        keep_shards: for a run that can be resumed.
+    """
+    tables = merged(run_folder)
+    for name in sorted(tables, key="points".__eq__):
+        write_table(run_folder / f"{name}.parquet", tables[name])
+    if not keep_shards:
+        shutil.rmtree(run_folder / SHARDS, ignore_errors=True)
+
+
+def _concatenated(name: str, folders: Iterable[Path]) -> pd.DataFrame:
+    paths = [folder / f"{name}.parquet" for folder in folders]
+    parts = [read_table(name, path) for path in paths if path.exists()]
+    return pd.concat(parts, ignore_index=True) if parts else empty(name)
+
+
+def empty(name: str) -> pd.DataFrame:
+    """A table of no rows in its schema."""
+    return frame(name, [], {"config_hash": "", "point_id": "", "host": ""})
+
+
+def _by_point(found: list[Shard]) -> list[list[Shard]]:
+    points: dict[str, list[Shard]] = {}
+    for shard in found:
+        points.setdefault(shard.key.config_hash, []).append(shard)
+    return list(points.values())
+
+
+def _point(own: list[Shard], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """A point's row from its rows in the other tables and what its shards noted."""
+    config_hash = own[0].key.config_hash
+    notes = [shard.note() for shard in own]
+    rows = {name: table[table["config_hash"] == config_hash] for name, table in tables.items()}
+    row = point_row({name: rows[name] for name in _NEEDED}, notes[0]["knobs"])
+    row |= _circumstances(notes)
+    distinct, weights = row["distinct_experts_per_layer"], notes[0]["weight_bytes"]
+    if distinct is not None:
+        row["weight_bytes_per_step"] = weights["fixed"] + distinct * weights["per_expert"]
+    hosts = sorted({str(note["host"]) for note in notes})
+    keys = {
+        "config_hash": config_hash,
+        "point_id": str(notes[0]["point_id"]),
+        "host": ",".join(hosts),
+    }
+    return frame("points", [row], keys)
+
+
+def _circumstances(notes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where and how the point's processes ran; what differs between them is joined by commas."""
+    stable = [note["warmup"]["stable"] for note in notes]
+    row: dict[str, Any] = {
+        "peak_rss_bytes": max(note["peak_rss_bytes"] for note in notes),
+        "warmup_batches": max(note["warmup"]["num_batches"] for note in notes),
+        "warmup_stable": None if None in stable else all(stable),
+        "dirty": any(note["code"]["dirty"] for note in notes)
+        if all(note["code"]["dirty"] is not None for note in notes)
+        else None,
+    }
+    for name in ("commit",):
+        row[name] = _joined(note["code"][name] for note in notes)
+    for name in ("cpu", "torch", "cuda", "driver"):
+        row[name] = _joined(note["machine"][name] for note in notes)
+    return row
+
+
+def _joined(values: Iterable[object]) -> str | None:
+    known = sorted({str(value) for value in values if value is not None})
+    return ",".join(known) or None

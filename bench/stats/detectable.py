@@ -1,0 +1,93 @@
+"""How small a change a gate can see, from A/A runs: two arms that are the same."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize, stats
+
+from bench.stats.checks import finite, in_range
+from bench.stats.intervals import CONFIDENCE
+
+MIN_AA_PAIRS = 20
+"""Fewer say too little about the spread: 20 pairs know it within a third."""
+_POWER = 0.8
+_ALPHA = 1 - CONFIDENCE
+
+
+def minimum_detectable_effect(
+    aa_log_ratios: ArrayLike, num_pairs: int, power: float = _POWER, level: float = _ALPHA
+) -> float | None:
+    """Smallest relative change that `num_pairs` pairs tell from none with the given power.
+
+    The spread of a pair is the root mean square of the A/A log-ratios: their true mean is 0. Power
+    is that of a two-sided t test to reject in the right direction, by the noncentral t distribution
+    (Cohen 1988, section 2.2).
+
+    Args:
+        aa_log_ratios: (A/A pairs,) of one device and configuration.
+        num_pairs: of the comparison to come, at least 2.
+        power: probability to find it, level < power < 1.
+        level: of the test; for a sequential plan, its level at the look with `num_pairs`.
+
+    Returns:
+        Relative change (0.02 is 2 %); None below 20 A/A pairs.
+
+    Raises:
+        ValueError: a log-ratio is not finite, or an argument is out of its range.
+    """
+    values = finite("A/A log-ratio", aa_log_ratios)
+    in_range("level", level, 0, 1)
+    in_range("power", power, level, 1)
+    if num_pairs < 2:
+        raise ValueError(f"{num_pairs} pairs; at least 2 are needed")
+    if len(values) < MIN_AA_PAIRS:
+        return None
+    spread = np.sqrt((values**2).mean())
+    return float(np.expm1(_detectable_shift(num_pairs, power, level) * spread))
+
+
+def _detectable_shift(num_pairs: int, power: float, level: float) -> float:
+    """In standard deviations of a pair."""
+    df = num_pairs - 1
+    critical = stats.t.ppf(1 - level / 2, df)
+
+    def excess(noncentrality: float) -> float:
+        return float(stats.nct.sf(critical, df, noncentrality) - power)
+
+    most = 2.0 * critical
+    while excess(most) < 0:
+        most *= 2
+    return float(optimize.brentq(excess, 0.0, most, xtol=1e-9) / np.sqrt(num_pairs))
+
+
+def check_bound(
+    bound: float,
+    aa_log_ratios: ArrayLike,
+    num_pairs: int,
+    power: float = _POWER,
+    level: float = _ALPHA,
+) -> float:
+    """Refuses a gate that its device cannot hold.
+
+    Args:
+        bound: of the gate, relative change.
+        aa_log_ratios, num_pairs, power, level: as for `minimum_detectable_effect`.
+
+    Returns:
+        The minimum detectable effect, to print beside a pass.
+
+    Raises:
+        ValueError: the bound is below it, or there are too few A/A pairs to know.
+    """
+    in_range("bound", bound, 0, np.inf)
+    smallest = minimum_detectable_effect(aa_log_ratios, num_pairs, power, level)
+    if smallest is None:
+        raise ValueError(
+            f"{np.size(aa_log_ratios)} A/A pairs; a gate needs at least {MIN_AA_PAIRS} to know"
+            " what it can detect"
+        )
+    if bound < smallest:
+        raise ValueError(
+            f"bound {100 * bound:.3g} % is tighter than the minimum detectable effect of"
+            f" {num_pairs} pairs; it must be at least {100 * smallest:.3g} %"
+        )
+    return smallest

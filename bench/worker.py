@@ -1,0 +1,149 @@
+"""A process that measures: it loads one model and does what it is told, a line of JSON each way.
+
+`python -m bench.worker` reads on standard input a first line that describes its task, then one line
+a repeat; it answers with `ready`, `batch`, `done` and `failed` lines. Whatever else the process
+prints goes to its log. It dies with its parent.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from bench import provenance
+from bench.build import build_sessions, build_workload
+from bench.collect import point_note, repeat_tables, telemetry_tables
+from bench.compose import Point, restore_point
+from bench.plan import Task
+from bench.redact import redact
+from bench.runner import PointRun, measure_repeat, num_batches, peak_rss_bytes
+from bench.shards import ShardKey, write_shard
+from bench.telemetry import Sampler
+
+
+def describe(task: Task) -> dict[str, Any]:
+    """A task as plain data, for another process or machine."""
+    points = [
+        {"point_id": p.point_id, "config_hash": p.config_hash, "resolved": p.resolved}
+        for p in task.points
+    ]
+    return {"task_id": task.task_id, "process_id": task.process_id, "points": points}
+
+
+def prepare(description: Mapping[str, Any]) -> list[PointRun]:
+    """Loads the task's model and gives every point a session.
+
+    Raises:
+        ValueError: what the user can cause: a bad checkpoint, a prompt that does not fit.
+    """
+    points: list[Point] = [restore_point(**p) for p in description["points"]]
+    configs = [p.config for p in points]
+    torch.set_num_threads(configs[0].threads or os.cpu_count() or 1)
+    process_id = description["process_id"]
+    sessions = build_sessions([p.point_id for p in points], configs, process_id)
+    runs = [
+        PointRun(point, session, build_workload(point.config), process_id)
+        for point, session in zip(points, sessions, strict=True)
+    ]
+    for run in runs:
+        run.session.check([run.session.encode(prompt.text) for prompt in run.workload.prompts])
+    return runs
+
+
+def measure(run: PointRun, repeat: int, run_folder: Path, on_batch: Callable[[], None]) -> None:
+    """Measures one repeat of a point and writes its shard."""
+    gpu = _gpu(run.point.config.device)
+    with Sampler(gpu=gpu, own_pid=os.getppid()) as sampler:
+        found = measure_repeat(run, repeat, on_batch)
+        samples = sampler.samples(until_s=found.window_s[1])
+    assert run.warmed is not None
+    host = provenance.host()
+    note = point_note(run) | {
+        "host": host,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "warmup": {"num_batches": run.warmed.num_batches, "stable": run.warmed.stable},
+        "code": provenance.git_state(),
+        "machine": provenance.machine(run.point.config.device, torch.get_num_threads()),
+    }
+    key = ShardKey(run.point.config_hash, run.process_id, repeat)
+    tables = repeat_tables(run, found, host)
+    tables |= telemetry_tables(run, repeat, found.window_s, samples, host)
+    write_shard(run_folder, key, note, tables)
+
+
+def _gpu(device: str) -> str | None:
+    """The driver's name of the device: CUDA's numbers may be renumbered."""
+    if not device.startswith("cuda"):
+        return None
+    return str(torch.cuda.get_device_properties(device).uuid)
+
+
+def reason_of(error: BaseException) -> str:
+    """The class of a failure: out_of_memory, disk_full or exception."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "out_of_memory"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk_full"
+    return "exception"
+
+
+def serve(commands: IO[str], replies: IO[str]) -> None:
+    """Reads the task and its repeats line by line until the input ends."""
+
+    def reply(**fields: Any) -> None:
+        replies.write(json.dumps(fields) + "\n")
+        replies.flush()
+
+    try:
+        runs = {run.point.config_hash: run for run in prepare(json.loads(commands.readline()))}
+    except ValueError as error:
+        reply(kind="refused", detail=str(error))
+        return
+    except Exception as error:
+        traceback.print_exc()
+        reply(kind="failed", reason=reason_of(error), detail=_one_line(error))
+        return
+    reply(kind="ready", batches={name: num_batches(run) for name, run in runs.items()})
+    for line in commands:
+        command = json.loads(line)
+        run = runs[command["config_hash"]]
+        try:
+            measure(
+                run, command["repeat"], Path(command["run_folder"]), lambda: reply(kind="batch")
+            )
+        except Exception as error:
+            traceback.print_exc()
+            reply(kind="failed", reason=reason_of(error), detail=_one_line(error))
+            return
+        reply(kind="done")
+
+
+def _one_line(error: BaseException) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    return redact(f"{type(error).__name__}: {first}"[:500])
+
+
+def die_with_parent() -> None:
+    """Asks Linux to end this process when its parent ends, whatever ends that one."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def main() -> None:
+    die_with_parent()
+    # Replies keep the pipe to themselves: what libraries print goes to the log.
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    serve(sys.stdin, replies)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""A sweep survives: kill -9, dying and silent workers, a full disk; `resume` completes it.
+
+Everything runs on the simulated backend, through the command line, in processes of their own.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import open_run
+from bench.shards import SHARDS, shards
+
+COMMAND = [sys.executable, "-c", "from bench.cli import main; main()"]
+SMALL = [
+    "backend=simulated",
+    "backend.clock=virtual",
+    "workload.num_prompts=6",
+    "measure.num_repeats=3",
+    "measure.max_repairs=1",
+    "measure.num_routing_prompts=0",
+    "measure.min_warmup_prompts=0",
+    "measure.max_warmup_prompts=0",
+    "precision=bf16",
+    "threads=1",
+]
+POINTS = {"diffusion-bf16", "autoregressive-bf16"}
+
+
+def canvasbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def assert_complete(folder: Path, points: set[str] = POINTS) -> None:
+    """Every point, every request of every repeat, each exactly once; nothing is left over."""
+    run = open_run(folder)
+    assert set(run.points["point_id"]) == points
+    assert len(run.points) == len(points)
+    requests = run.requests
+    assert requests is not None
+    keys = ["point_id", "process_id", "repeat", "request_id"]
+    assert not requests.duplicated(keys).any()
+    assert len(requests) == len(points) * 3 * 6
+    assert requests["host"].str.fullmatch("[0-9a-f]{8}").all()
+    assert run.info["finished"] is True
+    assert not (folder / SHARDS).exists()
+    assert (run.points["validity"] != "invalid").all()
+
+
+def kill_at_random_moments(folder: Path, cwd: Path, count: int, seed: int) -> None:
+    rng = random.Random(seed)
+    slow = ["backend.clock=real", "backend.synthetic.step_ms=8", "backend.synthetic.decode_ms=4"]
+    arguments = ["run", *SMALL, *slow, f"run_dir={folder.name}"]
+    for _ in range(count):
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while not (folder / "run.json").exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 9.0))
+        before = {shard.path.name for shard in shards(folder)}
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        open_run(folder).table("requests")  # readable whenever it was killed
+        after = {shard.path.name for shard in shards(folder)}
+        assert before <= after or not (folder / SHARDS).exists()
+        arguments = ["resume", folder.name]
+    done = canvasbench("resume", folder.name, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert_complete(folder)
+
+
+def test_kill_9_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    kill_at_random_moments(tmp_path / "run", tmp_path, 3, seed=1)
+
+
+@pytest.mark.slow
+def test_kill_9_many_times(tmp_path: Path) -> None:
+    for trial in range(5):
+        kill_at_random_moments(tmp_path / f"run{trial}", tmp_path, 5, seed=trial)
+
+
+FAULTS = {
+    "fp32": ("kind:crash,request:8,how:kill", "killed", "signal 9"),
+    "bf16": ("kind:crash,request:8,how:error", "exception", "RuntimeError: simulated: crash"),
+    "fp8": ("kind:crash,request:8,how:memory", "out_of_memory", "MemoryError"),
+}
+
+
+def test_failing_points_cost_a_row_each_and_resume_mends_them(tmp_path: Path) -> None:
+    planted = ",".join(
+        f"{{{fault},point:diffusion-{precision},marker:{tmp_path}/{precision}}}"
+        for precision, (fault, _, _) in FAULTS.items()
+    )
+    wide = [argument for argument in SMALL if not argument.startswith("precision")]
+    swept = ["precision=fp32,bf16,fp8", f"backend.faults=[{planted}]", "run_dir=run"]
+    done = canvasbench("run", *wide, *swept, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "run")
+    assert run.info["finished"] is False
+    assert set(run.points["point_id"]) == {f"autoregressive-{p}" for p in FAULTS}
+    failures = run.failures
+    assert failures is not None
+    rows = {row["point_id"]: row for row in failures.to_dict("records")}
+    for precision, (_, reason, detail) in FAULTS.items():
+        row = rows.pop(f"diffusion-{precision}")
+        assert row["reason"] == reason
+        assert detail in row["detail"]
+        assert ("Traceback" in row["log_tail"]) == (reason != "killed")
+    assert not rows
+
+    again = canvasbench("resume", "run", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    both = ("diffusion", "autoregressive")
+    assert_complete(tmp_path / "run", {f"{d}-{p}" for d in both for p in FAULTS})
+    kept = open_run(tmp_path / "run").failures
+    assert kept is not None
+    assert len(kept) == 3  # what went wrong stays on record
+
+
+def test_a_silent_worker_is_ended(tmp_path: Path) -> None:
+    fault = "backend.faults=[{kind:hang,request:2,seconds:60,point:diffusion-bf16}]"
+    given = [*SMALL, fault, "measure.timeout_s=2", "model=tiny-diffusion", "run_dir=run"]
+    done = canvasbench("run", *given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    failures = open_run(tmp_path / "run").failures
+    assert failures is not None
+    assert failures["reason"].tolist() == ["timeout"]
+    assert failures["detail"].tolist() == ["no sign of life for 2 s"]
+
+
+def test_a_full_disk_is_said_and_what_was_finished_is_kept(tmp_path: Path) -> None:
+    """The writer meets ENOSPC at its fourth shard, in the worker's process."""
+    program = (
+        "import errno, os, bench.shards as s; real = s._into_place; n = [0]\n"
+        "def full(part, whole):\n"
+        "    n[0] += 1\n"
+        "    if n[0] > 2: raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "    real(part, whole)\n"
+        "s._into_place = full\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'bench.worker' in ' '.join(sys.orig_argv):\n"
+        + "".join(f"    {line}\n" for line in program.splitlines())
+    )
+    arguments = ["run", *SMALL, "run_dir=run"]
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "is full; free some and `canvasbench resume run`" in done.stderr
+    (tmp_path / "sitecustomize.py").unlink()
+    finished = {shard.path.name for shard in shards(tmp_path / "run")}
+    assert finished
+    assert canvasbench("resume", "run", cwd=tmp_path).returncode == 0
+    assert_complete(tmp_path / "run")
+
+
+def test_resume_refuses_what_is_not_the_same_run(tmp_path: Path) -> None:
+    assert canvasbench("run", *SMALL, "run_dir=run", cwd=tmp_path).returncode == 0
+    path = tmp_path / "run" / "run.json"
+    info = json.loads(path.read_text())
+    info["finished"] = False
+    info["config"]["diffusion-bf16"]["seed"] = 5
+    path.write_text(json.dumps(info))
+    done = canvasbench("resume", "run", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "a changed configuration is another run" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    for arguments, message in (
+        (["resume", "nowhere"], "nowhere is not a folder"),
+        (["resume", "run", "seed=1"], "unexpected extra argument"),
+    ):
+        refused = canvasbench(*arguments, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert message in refused.stderr
+
+
+def test_a_secret_in_the_environment_enters_no_result(tmp_path: Path) -> None:
+    home = tmp_path / "home" / "somebody"
+    home.mkdir(parents=True)
+    secrets = {"HF_TOKEN": "hf_plantedplanted", "MY_PASSWORD": "planted-pass", "USER": "somebody"}
+    planted = "backend.faults=[{kind:crash,request:2,point:diffusion-bf16}]"
+    done = subprocess.run(
+        [*COMMAND, "run", *SMALL, planted, f"run_dir={home}/run"],
+        cwd=tmp_path,
+        env={**os.environ, **secrets, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for file in (home / "run").rglob("*"):
+        if file.is_file() and file.parent.name != "logs":
+            content = file.read_bytes()
+            for secret in ("hf_plantedplanted", "planted-pass", str(home)):
+                assert secret.encode() not in content, (file, secret)
