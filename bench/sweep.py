@@ -19,7 +19,7 @@ from bench.memory import fits_together
 from bench.merge import publish_tables
 from bench.plan import Task, blocks
 from bench.report import print_summary, render
-from bench.shards import discard_unfinished, finished_processes, shards
+from bench.shards import discard_unfinished, failure_folders, finished_processes, shards
 from bench.store import RunFolder, open_run
 
 RUNS = Path("results") / "runs"
@@ -40,7 +40,7 @@ def run_sweep(overrides: Sequence[str], *, default_sweep: bool) -> Path:
     try:
         return _measure(folder, points, fresh=True)
     except ValueError:
-        if not shards(folder.path):
+        if not shards(folder.path) and not failure_folders(folder.path):
             folder.discard()
         raise
 
@@ -120,6 +120,13 @@ def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
             raise
     close(finished=not to_do(folder.path, points), interrupted=False)
     opened = open_run(folder.path)
+    if opened.table("points") is None:
+        failures = opened.failures
+        first = "" if failures is None else f": {failures.iloc[0]['detail']}"
+        raise ValueError(
+            f"no point of {folder.path} could be measured{first}; its table failures says more, "
+            f"`canvasbench resume {folder.path}` tries again"
+        )
     report = render(opened)
     print_summary(opened)
     return report

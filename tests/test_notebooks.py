@@ -12,7 +12,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 def test_first_run(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    small = ["workload.num_prompts=12", "measure.num_repeats=1", "measure.max_repairs=3"]
+    small = ["workload.num_prompts=12", "measure.num_repeats=1", "measure.max_repairs=2"]
     program = "from bench.cli import main; main()"
     command = [sys.executable, "-c", program, "run", *small, "threads=1", f"run_dir={run}"]
     subprocess.run(command, check=True, capture_output=True, timeout=300)

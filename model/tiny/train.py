@@ -5,7 +5,9 @@ carries uniform random tokens (t = 1 for some examples, as every generation star
 the examples also see their own first guess through self-conditioning. Autoregressive: next-token
 prediction of the answer. Both: AdamW, one cosine cycle, averaged weights, seeded. The folder
 becomes a checkpoint in the released layout (bf16); a stopped training resumes from the state saved
-beside it.
+beside it. `--start` begins from other weights, also the sibling's: the blocks are the same, and the
+autoregressive model then learns in a tenth of the steps. The stages that made the shipped weights,
+with their curves, stand in each one's training.json.
 """
 
 import argparse

@@ -14,7 +14,15 @@ import pytest
 
 from bench import open_run
 
-SMALL = ["workload.num_prompts=10", "measure.num_repeats=2", "measure.max_repairs=4", "threads=1"]
+SMALL = [
+    "workload.num_prompts=6",
+    "measure.num_repeats=2",
+    "measure.max_repairs=2",
+    "measure.num_routing_prompts=2",
+    "measure.max_warmup_prompts=6",
+    "threads=1",
+]
+ONE = ["model=tiny-diffusion", "precision=bf16"]
 COMMAND = [sys.executable, "-c", "from bench.cli import main; main()"]
 
 
@@ -45,7 +53,7 @@ def test_the_default_sweep_has_exactly_four_points(workplace: Path) -> None:
         ("diffusion", "fp8"),
     ]
     assert (points["validity"] != "invalid").all(), points["validity_reason"].tolist()
-    assert (points["num_requests"] == 20).all()
+    assert (points["num_requests"] == 12).all()
     assert (points["delivered_tok_per_s"] > 0).all()
     assert points["weights_sha256"].notna().all()
     assert run.info["finished"] is True
@@ -110,7 +118,7 @@ def test_report_is_rebuilt_from_the_tables_without_torch(workplace: Path) -> Non
 
 
 def test_batches_and_counts_only_traces_run_too(workplace: Path) -> None:
-    given = ["model=tiny-diffusion", "precision=bf16", "batch_size=4", "trace=counts"]
+    given = [*ONE, "batch_size=4", "trace=counts"]
     done = canvasbench("run", *SMALL, *given, "run_dir=batched", cwd=workplace)
     assert done.returncode == 0, done.stderr
     (point,) = open_run(workplace / "batched").points.to_dict("records")
@@ -130,10 +138,10 @@ def test_batches_and_counts_only_traces_run_too(workplace: Path) -> None:
         (["run", "device=tpu"], "device 'tpu'"),
         (["run", "workload.tasks=huge"], "'huge' has no tasks; valid: tiny, tiny_hard"),
         (["run", "workload.max_new_tokens=0"], "workload.max_new_tokens is 0"),
-        (["run", "workload.max_new_tokens=500"], "takes at most"),
+        (["run", *ONE, "workload.max_new_tokens=500"], "takes at most"),
         (["run", "sampler.max_denoising_steps=0"], "sampler.max_denoising_steps is 0"),
         (["run", "sampler.entropy_bound=-0.1"], "sampler.entropy_bound is -0.1"),
-        (["run", "weights=nowhere"], "nowhere is not a folder"),
+        (["run", *ONE, "weights=nowhere"], "nowhere is not a folder"),
         (["run", "run_dir=first"], "first exists already"),
         (["run", "run_dir=file/run"], "cannot be created"),
         (["report", "nowhere"], "nowhere is not a folder"),

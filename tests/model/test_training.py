@@ -1,5 +1,6 @@
 """Training: a short one learns, resumes where it stopped, and leaves a loadable checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ def test_a_resumed_training_continues_from_the_saved_state(tmp_path: Path) -> No
         trainer._optimizer.step()
         updated.append(trainer._model.embedding.weight.detach().clone())
     assert torch.equal(*updated)
+
+
+def test_a_training_may_start_from_the_siblings_weights(tmp_path: Path) -> None:
+    shipped = load("tiny-diffusion")
+    assert shipped.weights.folder is not None
+    start = replace(recipe("autoregressive", 40), start=str(shipped.weights.folder))
+    trainer = Trainer(start, tmp_path)
+    given = load("tiny-diffusion", kernels="reference").model.state_dict()
+    for name, parameter in trainer._model.named_parameters():
+        assert torch.equal(parameter, given[name]), name
+    assert "self_conditioning.pre_norm.weight" not in trainer._model.state_dict()
 
 
 def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
