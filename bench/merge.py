@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.parquet import read_table, write_table
+from bench.parquet import read_parts, write_table
 from bench.shards import SHARDS, Shard, failure_folders, shards
 from bench.summary import point_row
-from bench.tables import COLUMNS, frame
+from bench.tables import COLUMNS, check, frame
 
 _NEEDED = ("requests", "canvases", "steps", "repairs", "experts", "windows")
 
@@ -49,8 +49,8 @@ def publish_tables(run_folder: Path, *, keep_shards: bool) -> None:
 
 def _concatenated(name: str, folders: Iterable[Path]) -> pd.DataFrame:
     paths = [folder / f"{name}.parquet" for folder in folders]
-    parts = [read_table(name, path) for path in paths if path.exists()]
-    return pd.concat(parts, ignore_index=True) if parts else empty(name)
+    present = [path for path in paths if path.exists()]
+    return check(name, read_parts(name, present)) if present else empty(name)
 
 
 def empty(name: str) -> pd.DataFrame:

@@ -4,7 +4,7 @@ Older schema versions are migrated on reading; a future one is refused.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,18 @@ def read_table(name: str, path: Path) -> pd.DataFrame:
         ValueError: a truncated or foreign file, or one of a future schema version; it is named.
     """
     try:
+        return check(name, read_parts(name, [path]))
+    except ValueError as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def read_parts(name: str, paths: Sequence[Path]) -> pd.DataFrame:
+    """Several files of a table as one, each migrated; to be checked once, not part by part."""
+    return pd.concat([migrate(name, _read(path)) for path in paths], ignore_index=True)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
         # The schema says what the columns are; what the file says of pandas is not needed.
         stored = pq.read_table(path, page_checksum_verification=True).replace_schema_metadata()
         found = stored.to_pandas(types_mapper=_NULLABLE.get)
@@ -53,10 +65,7 @@ def read_table(name: str, path: Path) -> pd.DataFrame:
     versions = found["schema_version"].unique() if "schema_version" in found else [None]
     for version in versions:
         check_version(path, version)
-    try:
-        return check(name, migrate(name, found))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return found
 
 
 def check_version(path: Path, version: Any) -> None:

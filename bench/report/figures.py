@@ -75,8 +75,9 @@ class Plot:
             ncols=len(handles),
             borderaxespad=0,
             borderpad=0,
-            handletextpad=0.5,
-            columnspacing=1.6,
+            handlelength=1.4,
+            handletextpad=0.4,
+            columnspacing=1.1,
         )
 
     def save(self, folder: Path) -> Path:

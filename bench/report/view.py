@@ -128,7 +128,10 @@ class View:
     def device(self) -> str:
         machine = self.info.get("machine") or {}
         named = next((p.text("device") for p in self.points if p.text("device")), "")
-        return str(machine.get("device") or named or "unknown device")
+        device = str(machine.get("device") or named or "unknown device")
+        if device == "cpu" and machine.get("cpu"):
+            return f"{machine['cpu']}, {machine.get('threads', '?')} threads"
+        return device
 
     @property
     def date(self) -> str:
