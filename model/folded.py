@@ -19,6 +19,8 @@ from model.transformer import Block, Transformer
 
 # Up to this many experts for each one a token uses, running all of them is cheaper than gathering.
 _MAX_EXPERTS_PER_USED = 4
+# Up to this many keys plain products beat torch's fused attention on a processor.
+_MAX_PLAIN_KEYS = 512
 _GELU_LINEAR, _GELU_CUBIC = 1.5957691216057308, 0.07135481282638533  # 2 sqrt(2 / pi) (1, 0.044715)
 
 
@@ -150,9 +152,13 @@ class FoldedBlock(nn.Module):
         k_BGKH, v_BGKH = cache.write_and_view(
             self._layer, qk[:, num_heads:], value, whole_prefix=whole_prefix
         )
-        out_BNLH = F.scaled_dot_product_attention(
-            qk[:, :num_heads], k_BGKH, v_BGKH, attn_mask=mask, scale=1.0, enable_gqa=True
-        )
+        q_BNLH = qk[:, :num_heads]
+        if mask is None and k_BGKH.shape[2] <= _MAX_PLAIN_KEYS:
+            out_BNLH = _plain_attention(q_BNLH, k_BGKH, v_BGKH)
+        else:
+            out_BNLH = F.scaled_dot_product_attention(
+                q_BNLH, k_BGKH, v_BGKH, attn_mask=mask, scale=1.0, enable_gqa=True
+            )
         return out_BNLH.transpose(1, 2).reshape(qkv_BLPH.shape[0] * qkv_BLPH.shape[1], -1)
 
     def _feed_forward(self, unit_TD: Tensor) -> Tensor:
@@ -171,6 +177,14 @@ class FoldedBlock(nn.Module):
         torch.mm(for_experts, self._experts_down, out=experts)
         dense, experts = self._unit(outputs).unbind()
         return torch.addcmul(dense * self._post_dense, experts, self._post_experts)
+
+
+def _plain_attention(q_BNLH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor) -> Tensor:
+    """Unmasked attention as two products and a softmax; the query heads of a KV head together."""
+    groups, length = k_BGKH.shape[1], q_BNLH.shape[2]
+    q_BGMH = q_BNLH.unflatten(1, (groups, -1)).flatten(2, 3)
+    weight_BGMK = torch.softmax(torch.matmul(q_BGMH, k_BGKH.transpose(2, 3)), dim=-1)
+    return torch.matmul(weight_BGMK, v_BGKH).unflatten(2, (-1, length)).flatten(1, 2)
 
 
 def _columns(matrix: Tensor) -> Tensor:
