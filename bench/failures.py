@@ -23,6 +23,12 @@ class DiskFullError(ValueError):
         )
 
 
+def raise_if_full(error: OSError, run_folder: Path) -> None:
+    """Says it in one line where a write failed for want of space."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise DiskFullError(run_folder) from error
+
+
 def record_failure(
     run_folder: Path, point: Point, process_id: int, *, reason: str, detail: str, log: Path
 ) -> None:
@@ -49,8 +55,7 @@ def record_failure(
     try:
         write_failure(run_folder, point.config_hash, process_id, frame("failures", [row], keys))
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(run_folder) from error
+        raise_if_full(error, run_folder)
         raise
 
 

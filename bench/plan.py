@@ -29,6 +29,12 @@ class Task:
     points: tuple[Point, ...]
 
 
+def num_batches(point: Point) -> int:
+    """Timed batches that one process measures of a point, all repeats."""
+    config = point.config
+    return -(-config.workload.num_prompts // config.batch_size) * config.measure.num_repeats
+
+
 def clean_slate(config: RunConfig) -> tuple[object, ...]:
     """Points that differ here must not share a process."""
     return (

@@ -21,7 +21,7 @@ from typing import Any
 from bench.compose import Point
 from bench.failures import DiskFullError, record_failure
 from bench.plan import Task
-from bench.shards import discard_process
+from bench.shards import discard_process, finished_processes, shards
 from bench.worker import describe
 
 _LOAD_TIMEOUT_S = 3600.0
@@ -158,8 +158,10 @@ class Supervisor:
             try:
                 loaded = self._load(tasks, refusable)
                 together += [[task] for task in self._measure(loaded)]
-            finally:
-                self._stop_all()
+            except BaseException:
+                self.kill_all()
+                raise
+            self._stop_all()
 
     def kill_all(self) -> None:
         """Ends every worker at once."""
@@ -201,17 +203,23 @@ class Supervisor:
                         worker.measure(point, repeat, self.run_folder, self.on_batch)
                     except Trouble as trouble:
                         self._fail(task, point, trouble)
-                        again += self._unfinished(task, point, repeat)
+                        again += self._unfinished(task, point)
                         del live[task.task_id]
                         break
         return again
 
-    def _unfinished(self, task: Task, failed: Point, repeat: int) -> list[Task]:
+    def _unfinished(self, task: Task, failed: Point) -> list[Task]:
         """The task's other points that still lack repeats, to be measured from their first on.
 
-        Points finished in an earlier round stay; a process is measured whole or not at all.
+        Finished points stay; a process is measured whole or not at all.
         """
-        others = tuple(p for p in task.points if p is not failed and _repeats(p) > repeat)
+        repeats = {p.config_hash: _repeats(p) for p in task.points}
+        done = finished_processes(shards(self.run_folder), repeats)
+        others = tuple(
+            p
+            for p in task.points
+            if p is not failed and (p.config_hash, task.process_id) not in done
+        )
         for point in (*others, failed):
             discard_process(self.run_folder, point.config_hash, task.process_id)
         return [Task(f"{task.task_id}x", task.process_id, others)] if others else []

@@ -14,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench import provenance
 from bench.build import build_workload, check_point, decoding_of
 from bench.compose import Point, compose_points, restore_point
+from bench.failures import raise_if_full
 from bench.launch import Launch, launch
 from bench.memory import fits_together
 from bench.merge import publish_tables
-from bench.plan import Task, blocks
+from bench.plan import Task, blocks, num_batches
 from bench.report import print_summary, render
 from bench.shards import discard_unfinished, failure_folders, finished_processes, shards
 from bench.store import RunFolder, open_run
@@ -89,7 +90,11 @@ def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
 
     def close(*, finished: bool, interrupted: bool) -> None:
         wall_s = folder.info.get("wall_s", 0.0) + time.monotonic() - begin
-        publish_tables(folder.path, keep_shards=not finished)
+        try:
+            publish_tables(folder.path, keep_shards=not finished)
+        except OSError as error:
+            raise_if_full(error, folder.path)
+            raise
         folder.note(finished=finished, interrupted=interrupted, wall_s=wall_s)
         folder.release()
 
@@ -133,12 +138,7 @@ def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
 
 
 def _num_batches(planned: Sequence[Sequence[Task]]) -> int:
-    return sum(
-        -(-p.config.workload.num_prompts // p.config.batch_size) * p.config.measure.num_repeats
-        for block in planned
-        for task in block
-        for p in task.points
-    )
+    return sum(num_batches(p) for block in planned for task in block for p in task.points)
 
 
 def _run_folder(points: list[Point]) -> Path:

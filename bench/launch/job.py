@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.failures import DiskFullError, record_failure
+from bench.failures import raise_if_full, record_failure
 from bench.launch import Launch
-from bench.plan import Task
+from bench.plan import Task, num_batches
 from bench.redact import redact
 from bench.shards import SHARDS, adopt_shard
 from bench.supervise import RefusedError
@@ -80,7 +80,8 @@ def bring_home(given: Launch, task: Task, outcome: Outcome) -> None:
             try:
                 adopt_shard(given.run_folder, name, files)
             except OSError as error:
-                raise DiskFullError(given.run_folder) from error
+                raise_if_full(error, given.run_folder)
+                raise
     for point in task.points:
         if point.config_hash in failed:
             reason, detail = outcome.trouble[point.config_hash]
@@ -91,7 +92,7 @@ def bring_home(given: Launch, task: Task, outcome: Outcome) -> None:
                 given.run_folder, point, task.process_id, reason=reason, detail=detail, log=log
             )
         else:
-            for _ in range(_num_batches(task)):
+            for _ in range(num_batches(point)):
                 given.on_batch()
 
 
@@ -102,7 +103,3 @@ def fail_task(given: Launch, task: Task, reason: str, detail: str) -> None:
         record_failure(
             given.run_folder, point, task.process_id, reason=reason, detail=detail, log=log
         )
-
-
-def _num_batches(task: Task) -> int:
-    return sum(p.config.measure.num_repeats for p in task.points)

@@ -205,6 +205,29 @@ def test_hydras_own_flags_work(workplace: Path) -> None:
     assert "precision: bf16" in done.stdout
 
 
+def test_tables_answer_sql_and_become_csv(workplace: Path) -> None:
+    counted = "select count(*) as n from requests where repeat = 0"
+    done = canvasbench("query", "first", counted, "--csv", "n.csv", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert (workplace / "n.csv").read_text().split() == ["n", "24"]
+    shown = canvasbench("query", "first", "select decoding from points", cwd=workplace)
+    assert shown.stdout.count("autoregressive") == 2
+    for sql in ("select nothing from points", "select * from read_csv('/etc/passwd')"):
+        refused = canvasbench("query", "first", sql, cwd=workplace)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("error: SQL: ")
+        assert "tables: points" in refused.stderr
+
+
+def test_a_dry_run_prints_the_plan_and_runs_nothing(workplace: Path) -> None:
+    before = set(workplace.iterdir())
+    done = canvasbench("run", "--dry-run", "measure.num_repeats=2", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert "4 processes in 1 blocks, loaded side by side" in done.stdout
+    assert "expected: n/a" in done.stdout
+    assert set(workplace.iterdir()) == before
+
+
 def test_doctor_says_what_can_run(workplace: Path) -> None:
     done = canvasbench("doctor", cwd=workplace)
     assert done.returncode == 0, done.stderr

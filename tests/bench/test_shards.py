@@ -87,8 +87,10 @@ def test_unfinished_processes_are_measured_again(tmp_path: Path) -> None:
 
 
 def test_what_was_measured_elsewhere_comes_in_once(tmp_path: Path) -> None:
-    write(tmp_path / "there", 0) if (tmp_path / "there").mkdir() is None else None
-    (part,) = (tmp_path / "there" / SHARDS).iterdir()
+    there = tmp_path / "there"
+    there.mkdir()
+    write(there, 0)
+    (part,) = (there / SHARDS).iterdir()
     files = {file.name: file.read_bytes() for file in part.iterdir()}
     here = tmp_path / "here"
     here.mkdir()
