@@ -10,8 +10,9 @@ from model.attention import Cache
 from model.config import ModelConfig
 from model.kv_cache import KVCache
 from model.layers import GatedMLP, RMSNorm
-from model.masks import canvas_mask
+from model.masks import canvas_mask, causal_mask
 from model.ops import Ops
+from model.ops.reference import rounded_softmax
 from model.transformer import Surroundings, Transformer
 
 
@@ -52,22 +53,31 @@ class DiffusionTransformer(Transformer):
             softcapped logits, fp32 [B, L, V].
         """
         surroundings = self._surround(canvas_mask, canvas_BL.shape[1], cache)
-        return self.denoise_in(canvas_BL, signal_BLD, surroundings)
+        raw_BLV = self.scores_in(canvas_BL, signal_BLD, surroundings)
+        return self.ops.softcap(raw_BLV, self.config.final_logit_softcap)
 
     def surround_canvas(self, length: int, cache: KVCache) -> Surroundings:
         """What all denoise steps of a canvas after the cached prefix share."""
         return self._surround(canvas_mask, length, cache, cache.open(length))
 
-    def denoise_in(
+    def scores_in(
         self, canvas_BL: Tensor, signal_BLD: Tensor | None, surroundings: Surroundings
     ) -> Tensor:
-        """`denoise`, given what the steps of a canvas share."""
+        """`denoise` before its softcap, [B, L, V], given what the steps of a canvas share."""
         x_BLD = self.embedding(canvas_BL)
         if signal_BLD is None:
             signal_BLD = self.no_signal(canvas_BL)
         x_BLD = self.self_conditioning(x_BLD, signal_BLD)
         scalars = [block.layer_scalar for block in self.layers()]
-        return self.logits(self._run(x_BLD, surroundings, scalars, whole_prefix=False))
+        return self.embedding.logits(self._run(x_BLD, surroundings, scalars, whole_prefix=False))
+
+    def commit(self, canvas_BL: Tensor, cache: KVCache) -> None:
+        """Writes a finished canvas to the cache: `encode` without its result."""
+        length = canvas_BL.shape[1]
+        slots = cache.open(length, whole_prefix=True)
+        surroundings = self._surround(causal_mask, length, cache, slots)
+        self.wrap_step(_commit, "commit")(self, canvas_BL, surroundings)
+        cache.advance(length)
 
     def no_signal(self, canvas_BL: Tensor) -> Tensor:
         """The signal before a canvas's first step [B, L, D]: zero."""
@@ -79,5 +89,9 @@ class DiffusionTransformer(Transformer):
 
         The logits are rounded to the embedding dtype before the fp32 softmax, as upstream does.
         """
-        rounded = scaled_logits_BLV.to(self.dtype)
-        return self.embedding.soft(torch.softmax(rounded, dim=-1, dtype=torch.float32))
+        return self.embedding.soft(rounded_softmax(scaled_logits_BLV, self.dtype))
+
+
+def _commit(model: DiffusionTransformer, canvas_BL: Tensor, surroundings: Surroundings) -> Tensor:
+    """The commit as a function of tensors, which `model.execution` may capture."""
+    return model.encode_in(canvas_BL, surroundings, whole_prefix=True)

@@ -6,7 +6,8 @@ no step concatenates or copies the prefix; `advance` alone makes written slots p
 Legend: B seqs, L new positions, S slots, G KV heads, H head dim.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class _Slots:
 
 @dataclass(frozen=True, slots=True)
 class OpenSlots:
-    """What each layer attends over [B, G, K, H], the open canvas last: tensors and no position."""
+    """What each layer attends over [B, G, K, H], the open positions last: tensors, no position."""
 
     keys: list[Tensor]
     values: list[Tensor]
@@ -36,12 +37,62 @@ class OpenSlots:
     def write_and_view(
         self, layer: int, key_BGLH: Tensor, value_BGLH: Tensor, *, whole_prefix: bool
     ) -> tuple[Tensor, Tensor]:
-        """Writes the L open positions; as `KVCache.write_and_view` for a denoise step."""
-        assert not whole_prefix
-        keys, values, length = self.keys[layer], self.values[layer], key_BGLH.shape[2]
-        keys[:, :, -length:].copy_(key_BGLH)
-        values[:, :, -length:].copy_(value_BGLH)
-        return keys, values
+        """Writes the L open positions; `whole_prefix` was decided when they were opened."""
+        new_keys, new_values = self.place(layer, key_BGLH.shape[2])
+        new_keys.copy_(key_BGLH)
+        new_values.copy_(value_BGLH)
+        return self.keys[layer], self.values[layer]
+
+    def place(self, layer: int, length: int) -> tuple[Tensor, Tensor]:
+        """Where a kernel writes the new keys and values [B, G, L, H] itself."""
+        return self.keys[layer][:, :, -length:], self.values[layer][:, :, -length:]
+
+    def settle(self, layer: int) -> tuple[Tensor, Tensor]:
+        """After such a kernel: what to attend over."""
+        return self.keys[layer], self.values[layer]
+
+    def storage(self) -> Iterator[Tensor]:
+        """What a captured graph reads in place."""
+        yield from (*self.keys, *self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class FixedSlots:
+    """Every slot of the cache and one new position a row, at a place only the device knows.
+
+    One step function, and one captured graph, serves every position.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    position_1: Tensor
+    placed: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def write_and_view(
+        self, layer: int, key_BGLH: Tensor, value_BGLH: Tensor, *, whole_prefix: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Writes the new position; unwritten slots are the mask's business."""
+        self.placed[layer] = key_BGLH, value_BGLH
+        return self.settle(layer)
+
+    def place(self, layer: int, length: int) -> tuple[Tensor, Tensor]:
+        """Where a kernel writes the new keys and values [B, G, 1, H] itself."""
+        assert length == 1
+        batch, groups, _, size = self.keys[layer].shape
+        new = self.keys[layer].new_empty(2, batch, groups, 1, size)
+        self.placed[layer] = new[0], new[1]
+        return self.placed[layer]
+
+    def settle(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Copies them to their position; what to attend over."""
+        new_keys, new_values = self.placed.pop(layer)
+        self.keys[layer].index_copy_(2, self.position_1, new_keys)
+        self.values[layer].index_copy_(2, self.position_1, new_values)
+        return self.keys[layer], self.values[layer]
+
+    def storage(self) -> Iterator[Tensor]:
+        """What a captured graph reads in place."""
+        yield from (*self.keys, *self.values)
 
 
 class KVCache:
@@ -64,6 +115,7 @@ class KVCache:
         start_B: Tensor | None = None,
     ) -> None:
         self.num_cached = 0
+        self.batch_size = batch_size
         self.num_slots = num_slots
         self.start_B = start_B
         self._keys: list[Tensor] = []
@@ -112,14 +164,62 @@ class KVCache:
             self._slots[layer] = kept
         return kept
 
-    def open(self, length: int) -> "OpenSlots":
-        """The slots of the next L positions, for any number of denoise steps."""
+    def open(self, length: int, *, whole_prefix: bool = False) -> OpenSlots:
+        """The slots of the next L positions, for any number of passes."""
         opened = [
-            self._open_slots(layer, self.num_cached, length, False)
+            self._open_slots(layer, self.num_cached, length, whole_prefix)
             for layer in range(len(self._slots))
         ]
         return OpenSlots([slots.keys for slots in opened], [slots.values for slots in opened])
 
+    def fixed(self, position_1: Tensor) -> FixedSlots:
+        """All slots, for one new position a row at `position_1` (int64 [1], on the device)."""
+        return FixedSlots(self._keys, self._values, position_1)
+
+    def storage(self) -> Iterator[Tensor]:
+        """What a captured graph reads in place."""
+        yield from (*self._keys, *self._values)
+
+    def reset(self, start_B: Tensor | None) -> None:
+        """Forgets everything, for another generation of the same size."""
+        self.num_cached = 0
+        if self.start_B is None or start_B is None:
+            self.start_B = start_B
+        else:
+            self.start_B.copy_(start_B)
+
     def advance(self, length: int) -> None:
         """Makes the last `length` written positions part of the prefix."""
         self.num_cached += length
+
+
+class SpareCache:
+    """Keeps the last generation's cache for the next one of the same size.
+
+    No allocation, and the addresses that captured graphs know.
+    """
+
+    def __init__(self) -> None:
+        self._spare: tuple[tuple[object, ...], KVCache] | None = None
+
+    def take(
+        self,
+        config: ModelConfig,
+        batch_size: int,
+        num_slots: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        start_B: Tensor | None,
+    ) -> KVCache:
+        """An empty cache; the caller gives it back with `put`."""
+        key = (batch_size, num_slots, dtype, device)
+        spare, self._spare = self._spare, None
+        if spare is not None and spare[0] == key:
+            spare[1].reset(start_B)
+            return spare[1]
+        return KVCache(config, batch_size, num_slots, dtype=dtype, device=device, start_B=start_B)
+
+    def put(self, cache: KVCache, dtype: torch.dtype, device: torch.device) -> None:
+        """Takes a cache back."""
+        self._spare = (cache.batch_size, cache.num_slots, dtype, device), cache

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,11 +12,11 @@ from model.checkpoint import CheckpointReader, load_into
 from model.config import PRESETS, Decoding, ModelConfig, preset
 from model.config_json import read_config
 from model.diffusion import DiffusionTransformer
-from model.dummy import fill_with_random
+from model.dummy import materialise
 from model.execution import make_wrapper
 from model.folded import fold
 from model.ops import make_ops
-from model.precision import Applied, Precision, apply_precision
+from model.precision import Applied, Precision, applied_to, apply_precision, convert, finish
 from model.transformer import Transformer
 
 _SHIPPED = Path(__file__).parent / "tiny" / "weights"
@@ -79,9 +80,13 @@ def load(
     tokenizer = None
     if folder is None:
         source = Weights("dummy", None, None)
-        with torch.device(device):
+        with torch.device("meta"):
             model = kind(config, ops)
-        fill_with_random(model, seed)
+        model.requires_grad_(False)
+        narrow = partial(convert, precision=Precision(precision))
+        materialise(model, torch.device(device), seed, narrow)
+        finish(model, Precision(precision))
+        applied = applied_to(model.device, Precision(precision))
     else:
         with torch.device("meta"):
             model = kind(config, ops)
@@ -90,12 +95,26 @@ def load(
         shipped = folder.parent == _SHIPPED
         source = Weights("tiny" if shipped else "checkpoint", folder, _sha256(folder))
         tokenizer = _read_tokenizer(folder)
-    model.eval().requires_grad_(False)
-    applied = apply_precision(model, Precision(precision))
+        model.requires_grad_(False)
+        applied = apply_precision(model, Precision(precision))
+    model.eval()
     if kernels == "torch":
         fold(model)
+    elif kernels == "triton":
+        _fuse(model)
     model.wrap_step = wrapper
     return LoadedModel(model, config, source, applied, kernels, execution, tokenizer)
+
+
+def _fuse(model: Transformer) -> None:
+    if model.dtype is not torch.bfloat16 or model.device.type != "cuda":
+        raise ValueError(
+            f"kernels 'triton' run bf16 and fp8 on a CUDA device, not {model.dtype} on "
+            f"{model.device.type}; valid here: reference, torch"
+        )
+    from model.kernels.block import fuse
+
+    fuse(model)
 
 
 def _locate(preset_or_path: str, weights: str | None) -> tuple[ModelConfig, Path | None]:

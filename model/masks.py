@@ -50,6 +50,23 @@ def canvas_mask(
     return (key[None, :] >= start_B[:, None])[:, None, None, :]
 
 
+def fixed_mask(
+    position_1: Tensor, num_slots: int, window: int | None, start_B: Tensor | None
+) -> Tensor:
+    """Mask of one new position a row over all slots of a cache, the position known to the device.
+
+    Returns:
+        bool [1, 1, 1, S], or [B, 1, 1, S] when `start_B` is given.
+    """
+    key = torch.arange(num_slots, device=position_1.device)
+    mask = key <= position_1
+    if window is not None:
+        mask &= position_1 - key < window
+    if start_B is None:
+        return mask[None, None, None]
+    return (mask & (key >= start_B[:, None]))[:, None, None]
+
+
 def first_visible(num_cached: int, window: int | None) -> int:
     """The oldest cached position a layer shows: 0, or its last window - 1 when it slides."""
     return 0 if window is None else max(0, num_cached - (window - 1))

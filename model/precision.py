@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.float8 import ScaledExperts, ScaledLinear
 from model.layers import Embedding, Linear
 from model.moe import Experts
-from model.transformer import Transformer
+from model.transformer import Block, Transformer
 
 FP8 = torch.float8_e4m3fn
 _FP8_MAX = torch.finfo(FP8).max
@@ -45,16 +46,39 @@ def apply_precision(model: Transformer, precision: Precision) -> Applied:
 
     Only the matrices listed above change class; the model's architecture files know nothing of it.
     """
+    for part in model.children():
+        convert(part, precision)
+    finish(model, precision)
+    return applied_to(model.device, precision)
+
+
+def finish(model: Transformer, precision: Precision) -> None:
+    """After all parts are converted: what belongs to the model as a whole."""
+    if precision is not Precision.FP32 and not has_bf16_units(model.device):
+        model.embedding = WideEmbedding(model.embedding)
+
+
+def applied_to(device: torch.device, precision: Precision) -> Applied:
+    """What a precision means on a device."""
     if precision is Precision.FP32:
-        model.float()
         return Applied(precision, emulated=False)
-    model.bfloat16()
-    native = has_bf16_units(model.device)
+    native = has_fp8_units(device) if precision is Precision.FP8 else has_bf16_units(device)
+    return Applied(precision, emulated=not native)
+
+
+def convert(part: nn.Module, precision: Precision) -> None:
+    """Converts one part of a model in place, of those that `Transformer` consists of."""
+    if precision is Precision.FP32:
+        part.float()
+        return
+    part.bfloat16()
+    device = next(iter(part.parameters())).device
     if precision is Precision.FP8:
-        _quantise_matrices(model)
-    if not native:
-        _widen_products(model)
-    return Applied(precision, emulated=precision is Precision.FP8 or not native)
+        for module in part.modules():
+            if isinstance(module, Block):
+                _quantise_matrices(module, native=has_fp8_units(device))
+    if not has_bf16_units(device):
+        _widen_products(part)
 
 
 def has_bf16_units(device: torch.device) -> bool:
@@ -63,6 +87,11 @@ def has_bf16_units(device: torch.device) -> bool:
         return True
     cpu = torch.cpu
     return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
+
+
+def has_fp8_units(device: torch.device) -> bool:
+    """Whether torch multiplies e4m3 matrices, grouped ones too, on the device itself."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,14 +112,23 @@ def _quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight.float() / scale).clamp(-_FP8_MAX, _FP8_MAX).to(FP8), scale
 
 
-def _quantise_matrices(model: Transformer) -> None:
+def _quantise_matrices(block: Block, *, native: bool) -> None:
     """Replaces the matrices of the fp8 recipe: attention projections, dense MLP, experts."""
-    for block in model.layers():
-        for parent in (block.attention, block.dense):
-            for name, child in list(parent.named_children()):
-                if isinstance(child, Linear):
-                    setattr(parent, name, Fp8Linear(child))
-        setattr(block, "experts", Fp8Experts(block.experts))  # noqa: B010 (another class on purpose)
+    for parent in (block.attention, block.dense):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, Linear):
+                setattr(parent, name, _scaled_linear(child) if native else Fp8Linear(child))
+    experts = block.experts
+    setattr(block, "experts", _scaled_experts(experts) if native else Fp8Experts(experts))  # noqa: B010 (another class on purpose)
+
+
+def _scaled_linear(linear: Linear) -> ScaledLinear:
+    return ScaledLinear(*_quantise_weight(linear.weight), quantise_rows)
+
+
+def _scaled_experts(experts: Experts) -> ScaledExperts:
+    gate_up, down = _quantise_weight(experts.gate_up), _quantise_weight(experts.down)
+    return ScaledExperts(gate_up, down, quantise_rows)
 
 
 class Fp8Linear(nn.Module):
@@ -196,9 +234,8 @@ def _mix(out_ETD: Tensor, expert_TK: Tensor, weight_TK: Tensor) -> Tensor:
     return chosen_TKD.sum(1).to(out_ETD.dtype)
 
 
-def _widen_products(model: Transformer) -> None:
-    model.embedding = WideEmbedding(model.embedding)
-    for parent in list(model.modules()):
+def _widen_products(part: nn.Module) -> None:
+    for parent in list(part.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, Linear):
                 setattr(parent, name, WideLinear(child))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from model.transformer import Transformer, unwrapped
+from model.transformer import Transformer, Unwrapped
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def observed_routing(model: Transformer) -> Iterator[list[Tensor]]:
         touched.append(_touched(output, model.config.moe.num_experts))
 
     handles = [block.router.register_forward_hook(note) for block in model.layers()]
-    wrapper, model.wrap_step = model.wrap_step, unwrapped
+    wrapper, model.wrap_step = model.wrap_step, Unwrapped()
     try:
         yield touched
     finally:
@@ -39,4 +39,4 @@ def _touched(routing: Tensor | tuple[Tensor, Tensor], num_experts: int) -> Tenso
         return (routing > 0).any(dim=0)
     expert_TK, _ = routing
     found = torch.zeros(num_experts, dtype=torch.bool, device=expert_TK.device)
-    return found.index_fill(0, expert_TK.flatten(), True)
+    return found.index_fill(0, expert_TK.flatten().long(), True)

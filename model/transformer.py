@@ -5,16 +5,16 @@ Legend: B seqs, L positions, T = B * L tokens, D model, V vocab.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol, TypeVar, cast
+from typing import Literal, ParamSpec, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from model.attention import Attention, Cache, Slots
 from model.config import ModelConfig
-from model.kv_cache import OpenSlots
+from model.kv_cache import KVCache, OpenSlots, SpareCache
 from model.layers import Embedding, GatedMLP, RMSNorm, rope_table
-from model.masks import canvas_mask, causal_mask
+from model.masks import canvas_mask, causal_mask, fixed_mask
 from model.moe import Experts, Router
 from model.ops import Ops
 
@@ -22,15 +22,28 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
+Pass = Literal["denoise", "commit", "decode"]
+
+
 class StepWrapper(Protocol):
-    """Turns a step function into one that computes the same; `model.execution` has them."""
+    """Turns a step function into one that computes the same; `model.execution` has them.
 
-    def __call__(self, step: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+    Attributes:
+        fixed_shapes: it wants decode steps whose shapes do not depend on the position.
+    """
+
+    fixed_shapes: bool
+
+    def __call__(self, step: Callable[_P, _R], kind: Pass, /) -> Callable[_P, _R]: ...
 
 
-def unwrapped(step: Callable[_P, _R], /) -> Callable[_P, _R]:
-    """The step as it is."""
-    return step
+class Unwrapped:
+    """Leaves every step as it is."""
+
+    fixed_shapes = False
+
+    def __call__(self, step: Callable[_P, _R], kind: Pass, /) -> Callable[_P, _R]:
+        return step
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,13 @@ class Surroundings:
     ropes: dict[str, tuple[Tensor, Tensor]]
     masks: dict[str, Tensor | None]
     cache: Slots
+
+    def storage(self) -> Iterator[Tensor]:
+        """What a captured graph reads in place: tables and the cache's buffers, not the masks."""
+        for cos, sin in self.ropes.values():
+            yield from (cos, sin)
+        assert isinstance(self.cache, OpenSlots)
+        yield from self.cache.storage()
 
     def growing(self) -> Iterator[tuple[Tensor, int]]:
         """Tensors that grow with the prefix, each with the dimension that does."""
@@ -114,7 +134,8 @@ class Transformer(nn.Module):
         ops: the operations every module uses (`model.ops.make_ops`).
 
     Attributes:
-        wrap_step: what the sampler passes its step function through; set by `model.loading`.
+        wrap_step: what passes go through as functions of tensors; set by `model.loading`.
+        spare_cache: the cache of the last generation.
     """
 
     wrap_step: StepWrapper
@@ -123,10 +144,11 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.ops = ops
-        self.wrap_step = unwrapped
+        self.wrap_step = Unwrapped()
         self.embedding = Embedding(config.vocab_size, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config, layer, ops) for layer in range(config.num_layers))
         self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, ops)
+        self.spare_cache = SpareCache()
         self._ropes: dict[str, tuple[Tensor, Tensor]] = {}
 
     def layers(self) -> Iterator[Block]:
@@ -151,15 +173,41 @@ class Transformer(nn.Module):
         length = token_BL.shape[1]
         # One new token needs no causal mask, and then a sliding layer can read its window alone.
         single = length == 1
-        surroundings = self._surround(canvas_mask if single else causal_mask, length, cache)
+        make_mask = canvas_mask if single else causal_mask
+        slots = cache.open(length, whole_prefix=not single) if isinstance(cache, KVCache) else cache
+        surroundings = self._surround(make_mask, length, cache, slots)
+        hidden = self.encode_in(token_BL, surroundings, whole_prefix=not single)
+        cache.advance(length)
+        return hidden
+
+    def encode_in(
+        self, token_BL: Tensor, surroundings: Surroundings, *, whole_prefix: bool
+    ) -> Tensor:
+        """`encode`, given everything it reads; advances no cache."""
         scalars = [
             block.layer_scalar if block.encoder_layer_scalar is None else block.encoder_layer_scalar
             for block in self.layers()
         ]
         x_BLD = self.embedding(token_BL)
-        hidden = self._run(x_BLD, surroundings, scalars, whole_prefix=not single)
-        cache.advance(length)
-        return hidden
+        return self._run(x_BLD, surroundings, scalars, whole_prefix=whole_prefix)
+
+    def decode_in(self, token_B: Tensor, position_1: Tensor, cache: KVCache) -> Tensor:
+        """`encode` of one token a row at a position that only the device knows.
+
+        Shapes depend on the cache's size and on nothing else; advances no cache.
+
+        Args:
+            position_1: int64 [1], how many positions are cached.
+        """
+        kinds = dict.fromkeys(self.config.layer_types)
+        windows = {kind: self.config.attention(kind).window for kind in kinds}
+        masks: dict[str, Tensor | None] = {
+            kind: fixed_mask(position_1, cache.num_slots + 1, window, cache.start_B)
+            for kind, window in windows.items()
+        }
+        ropes = {kind: self._rope_at(kind, position_1, cache.num_slots) for kind in kinds}
+        surroundings = Surroundings(ropes, masks, cache.fixed(position_1))
+        return self.encode_in(token_B[:, None], surroundings, whole_prefix=True)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Softcapped scores, fp32 [..., V]. The raw scores keep the activation dtype's rounding."""
@@ -198,11 +246,21 @@ class Transformer(nn.Module):
         return self.final_norm(x_BLD)
 
     def _rope(self, kind: str, begin: int, end: int) -> tuple[Tensor, Tensor]:
-        """cos and sin [L, H] of positions begin..end; the tables grow when needed."""
+        """cos and sin [L, H] of positions begin..end."""
+        cos, sin = self._table(kind, end)
+        return cos[begin:end], sin[begin:end]
+
+    def _rope_at(self, kind: str, position_1: Tensor, end: int) -> tuple[Tensor, Tensor]:
+        """cos and sin [1, H] of a position below `end`."""
+        cos, sin = self._table(kind, end)
+        return cos.index_select(0, position_1), sin.index_select(0, position_1)
+
+    def _table(self, kind: str, end: int) -> tuple[Tensor, Tensor]:
+        """cos and sin of all positions up to `end` and more; the tables grow when needed."""
         table = self._ropes.get(kind)
         if table is None or table[0].shape[0] < end or table[0].device != self.device:
             size = min(max(1024, 2 * end), max(self.config.max_positions, end))
             cos, sin = rope_table(self.config.attention(kind), size)
             table = cos.to(self.device, self.dtype), sin.to(self.device, self.dtype)
             self._ropes[kind] = table
-        return table[0][begin:end], table[1][begin:end]
+        return table

@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 
-from model.transformer import Surroundings
+from model.transformer import Pass, Surroundings
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -30,6 +30,8 @@ class Compiled:
         ValueError: the model is on a processor and inductor finds no C++ compiler.
     """
 
+    fixed_shapes = False
+
     def __init__(self, device: torch.device) -> None:
         self._options: dict[str, Any] = {
             # Nothing changes a loaded model, and no other model shares its graphs (see `_wrap`).
@@ -40,7 +42,9 @@ class Compiled:
             self._options["cpp_wrapper"] = True
         self._wrapped: dict[object, Callable[..., Any]] = {}
 
-    def __call__(self, step: Callable[_P, _R], /) -> Callable[_P, _R]:
+    def __call__(self, step: Callable[_P, _R], kind: Pass, /) -> Callable[_P, _R]:
+        if kind != "denoise":
+            return step
         if step not in self._wrapped:
             self._wrapped[step] = self._wrap(step)
         return cast(Callable[_P, _R], self._wrapped[step])

@@ -1,7 +1,7 @@
 """The operations of a step, chosen once at construction.
 
-`reference` is plain torch and the specification; `torch` computes the same with fused torch calls.
-A model never asks which one it has.
+`reference` is plain torch and the specification; `torch` computes the same with fused torch calls,
+`triton` with kernels of our own. A model never asks which one it has.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Ops:
     route: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
     experts: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
     softcap: Callable[[Tensor, float], Tensor]
-    token_statistics: Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    sample: Callable[[Tensor, float, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 def _table(name: str, module: object) -> Ops:
@@ -34,15 +34,25 @@ def _table(name: str, module: object) -> Ops:
     return Ops(name, *(getattr(module, each) for each in names))
 
 
-_OPS = {"reference": _table("reference", reference), "torch": _table("torch", torch_native)}
+OPS = ("reference", "torch", "triton")
 
 
 def make_ops(name: str) -> Ops:
     """The operations called `name`.
 
     Raises:
-        ValueError: no such table; the message lists them.
+        ValueError: no such table, or one that needs a package which is missing.
     """
-    if name not in _OPS:
-        raise ValueError(f"kernels {name!r} are unknown; valid: {', '.join(_OPS)}")
-    return _OPS[name]
+    if name not in OPS:
+        raise ValueError(f"kernels {name!r} are unknown; valid: {', '.join(OPS)}")
+    if name == "reference":
+        return _table(name, reference)
+    if name == "torch":
+        return _table(name, torch_native)
+    try:
+        from model.kernels import ops as kernels
+    except ImportError as error:
+        raise ValueError(
+            f"kernels 'triton' need the package triton ({error}); valid here: reference, torch"
+        ) from error
+    return _table(name, kernels)

@@ -135,3 +135,27 @@ def token_statistics(logits_BLV: Tensor, uniform_BL: Tensor) -> tuple[Tensor, Te
     below = cumulative <= (uniform_BL * cumulative[..., -1])[..., None]
     candidate = below.sum(-1).clamp_(max=logits_BLV.shape[-1] - 1)
     return candidate, logits_BLV.argmax(-1), entropy
+
+
+def sample(
+    raw_BLV: Tensor, cap: float, temperature: Tensor, uniform_BL: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A position's decisions from its raw scores: softcap, temperature, `token_statistics`.
+
+    Args:
+        raw_BLV: scores before the softcap, in the activation dtype.
+        temperature: one element.
+
+    Returns:
+        candidate, argmax and entropy as `token_statistics` gives them, and the probabilities
+        [B, L, V] for self-conditioning: softmax in fp32 of the scaled scores rounded to the
+        activation dtype, as upstream does.
+    """
+    scaled_BLV = softcap(raw_BLV, cap) / temperature
+    candidate, argmax, entropy = token_statistics(scaled_BLV, uniform_BL)
+    return candidate, argmax, entropy, rounded_softmax(scaled_BLV, raw_BLV.dtype)
+
+
+def rounded_softmax(scaled_BLV: Tensor, dtype: torch.dtype) -> Tensor:
+    """Softmax in fp32 of scores rounded to a dtype."""
+    return torch.softmax(scaled_BLV.to(dtype), dim=-1, dtype=torch.float32)

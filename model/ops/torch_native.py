@@ -16,12 +16,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.ops import reference
+from model.ops.grouping import mix, sort_by_expert
 
 softcap = reference.softcap
-token_statistics = reference.token_statistics
+sample = reference.sample
 
 # With few experts for each one a token uses, batched GEMMs over all of them beat gathering rows.
 _DENSE_UP_TO = 4
+# What torch's flash kernel takes on CUDA; wide scores of one part of a pass.
+_FLASH_HEAD_DIM, _MAX_SCORES = 256, 1 << 28
 _GELU_LINEAR, _GELU_CUBIC = 1.5957691216057308, 0.07135481282638533  # 2 sqrt(2 / pi) (1, 0.044715)
 
 
@@ -81,10 +84,39 @@ def qkv_norm_rope(
 
 
 def attention(q_BNLH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, mask_BNLK: Tensor | None) -> Tensor:
+    if q_BNLH.is_cuda and (mask_BNLK is not None or q_BNLH.shape[-1] > _FLASH_HEAD_DIM):
+        return _plain_attention(q_BNLH, k_BGKH, v_BGKH, mask_BNLK)
     out = F.scaled_dot_product_attention(
         q_BNLH, k_BGKH, v_BGKH, attn_mask=mask_BNLK, scale=1.0, enable_gqa=True
     )
     return out.transpose(1, 2).flatten(2)
+
+
+def _plain_attention(
+    q_BNLH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, mask_BNLK: Tensor | None
+) -> Tensor:
+    """Two products and a softmax, query heads of a KV head together: no copy of keys or values.
+
+    What torch's flash kernel does not take on CUDA: a mask, or wide heads. Long passes go in parts.
+    """
+    num_keys, num_heads = k_BGKH.shape[2], q_BNLH.shape[1]
+    part = max(1, _MAX_SCORES // (num_heads * num_keys))
+    q_BGRLH = q_BNLH.unflatten(1, (k_BGKH.shape[1], -1))
+    mask = None if mask_BNLK is None else mask_BNLK[:, :, None]
+    parts = []
+    for begin in range(0, q_BNLH.shape[2], part):
+        rows = slice(begin, begin + part)
+        q_BGMH = q_BGRLH[:, :, :, rows].flatten(2, 3)
+        scores = torch.matmul(q_BGMH, k_BGKH.transpose(2, 3))
+        if mask is not None:
+            own = mask if mask.shape[3] == 1 else mask[:, :, :, rows]
+            scores = scores.unflatten(2, (q_BGRLH.shape[2], -1))
+            scores = scores.masked_fill(~own, torch.finfo(scores.dtype).min).flatten(2, 3)
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(v_BGKH.dtype)
+        out_BGMH = torch.matmul(weights, v_BGKH)
+        parts.append(out_BGMH.unflatten(2, (q_BGRLH.shape[2], -1)).flatten(1, 2))
+    out_BNLH = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+    return out_BNLH.transpose(1, 2).flatten(2)
 
 
 def gated_gelu(gate_up: Tensor) -> Tensor:
@@ -108,10 +140,21 @@ def route(scores_TE: Tensor, per_expert_scale: Tensor, top_k: int) -> tuple[Tens
 def experts(
     x_TD: Tensor, expert_TK: Tensor, weight_TK: Tensor, gate_up: Tensor, down: Tensor
 ) -> Tensor:
-    if gate_up.shape[0] > _DENSE_UP_TO * expert_TK.shape[1]:
-        return reference.experts(x_TD, expert_TK, weight_TK, gate_up, down)
+    num_experts, top_k = gate_up.shape[0], expert_TK.shape[1]
+    if num_experts > _DENSE_UP_TO * top_k:
+        if not all(_grouped_product_takes(weight) for weight in (gate_up, down)):
+            return reference.experts(x_TD, expert_TK, weight_TK, gate_up, down)
+        order_R, end_E = sort_by_expert(expert_TK, num_experts)
+        rows_RD = x_TD[order_R // top_k]
+        hidden_RF = gated_gelu(F.grouped_mm(rows_RD, gate_up.transpose(1, 2), offs=end_E))
+        return mix(F.grouped_mm(hidden_RF, down.transpose(1, 2), offs=end_E), order_R, weight_TK)
     hidden_ETF = gated_gelu(torch.matmul(x_TD, gate_up.transpose(1, 2)))
     weight_TE = x_TD.new_zeros(x_TD.shape[0], gate_up.shape[0])
     weight_TE = weight_TE.scatter(1, expert_TK, weight_TK.to(x_TD.dtype))
     hidden_ETF = hidden_ETF * weight_TE.t()[:, :, None]
     return torch.bmm(hidden_ETF, down.transpose(1, 2)).sum(0)
+
+
+def _grouped_product_takes(weight: Tensor) -> bool:
+    """torch's grouped product wants rows of a multiple of 16 bytes."""
+    return weight.shape[-1] * weight.element_size() % 16 == 0

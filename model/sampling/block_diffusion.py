@@ -110,7 +110,7 @@ class Denoiser:
 
     def __init__(self, model: DiffusionTransformer, sampling: DiffusionSampling) -> None:
         self._model = model
-        self._step = model.wrap_step(_step)
+        self._step = model.wrap_step(_step, "denoise")
         number = partial(torch.tensor, device=model.device)
         self._accept = EntropyBound(number(sampling.entropy_bound))
         self._stop = (
@@ -159,15 +159,16 @@ def _step(
     temperature: Tensor,
 ) -> tuple[CanvasState, StepTrace]:
     """The whole step as a function of tensors, which `model.execution` may compile."""
-    logits_BLV = model.denoise_in(state.canvas_BL, state.signal_BLD, surroundings)
-    scaled_BLV = logits_BLV / temperature
-    candidate, argmax, entropy = model.ops.token_statistics(scaled_BLV, noise.uniform_BL)
+    raw_BLV = model.scores_in(state.canvas_BL, state.signal_BLD, surroundings)
+    candidate, argmax, entropy, belief_BLV = model.ops.sample(
+        raw_BLV, model.config.final_logit_softcap, temperature, noise.uniform_BL
+    )
     if noise.candidate_BL is not None:
         candidate = noise.candidate_BL
     accepted = accept(entropy)
     trace = StepTrace(state.canvas_BL, candidate, accepted, argmax, entropy)
     canvas = torch.where(accepted, candidate, noise.renoise_BL)
-    signal = model.signal(scaled_BLV)
+    signal = model.embedding.soft(belief_BLV)
 
     done = state.done_B
     if len(done) > 1:  # rows that are done keep what they have; a lone row ends the loop

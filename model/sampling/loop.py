@@ -105,7 +105,7 @@ def _generate(
     config = model.config
     decoder: _BlockDecoder
     tokens_BP, start_B = _left_pad(prompts, config.pad_token_id, model.device)
-    cache = KVCache(
+    cache = model.spare_cache.take(
         config,
         len(prompts),
         tokens_BP.shape[1] + _num_slots(config, ledger.max_new_tokens),
@@ -128,7 +128,8 @@ def _generate(
         yield from decoder.run(block, ledger.ended_B)
         yield decoder.deliver(block, ledger)
         if ledger.all_ended:
-            return
+            break
+    model.spare_cache.put(cache, model.dtype, model.device)
 
 
 class _BlockDecoder(Protocol):
@@ -164,7 +165,7 @@ class _CanvasBlocks:
         # Committed at the start of the next canvas, so the last canvas of a request costs no
         # commit.
         if self._committed_BL is not None:
-            self._model.encode(self._committed_BL, self._cache)
+            self._model.commit(self._committed_BL, self._cache)
             yield StepDone(Phase.COMMIT, block, 1)
         num_steps = self._sampling.max_denoising_steps
         noise = self._noise.canvas(block, num_steps).to(self._model.device)

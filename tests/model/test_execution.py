@@ -32,7 +32,9 @@ def test_a_compiled_step_gives_the_same_canvases() -> None:
 
 
 def test_an_unknown_execution_names_the_valid_ones() -> None:
-    with pytest.raises(ValueError, match="execution 'fast' is unknown; valid: eager, compiled"):
+    with pytest.raises(
+        ValueError, match="execution 'fast' is unknown; valid: eager, compiled, cuda_graph"
+    ):
         load("tiny-diffusion", execution="fast")
 
 

@@ -96,9 +96,9 @@ class Scripted(DiffusionTransformer):
         self._position = (cache.num_cached - 4) // LENGTH
         return super().surround_canvas(length, cache)
 
-    def denoise_in(self, canvas_BL, signal_BLD, surroundings):
+    def scores_in(self, canvas_BL, signal_BLD, surroundings):
         wanted = torch.tensor(self._canvases[self._position])
-        return 30 * torch.nn.functional.one_hot(wanted, 64).float()[None]
+        return 300 * torch.nn.functional.one_hot(wanted, 64).float()[None]
 
 
 def canvas(*tokens: int) -> list[int]:
