@@ -10,9 +10,9 @@ import model as engine
 from bench.backends import Session
 from bench.backends.native import NativeSession
 from bench.backends.simulated import Knobs, SimulatedConfig, simulated_session
-from bench.schema import BlockDiffusionConfig, RunConfig
-from bench.workloads import Workload, make_workload
-from model import LoadedModel
+from bench.schema import BlockDiffusionConfig, FixedWorkConfig, RunConfig
+from bench.workloads import Workload, fixed_work, make_workload
+from model import LoadedModel, ModelConfig
 from model.config_json import read_config
 
 
@@ -22,29 +22,53 @@ def decoding_of(name: str) -> str:
     Raises:
         ValueError: neither a preset nor a folder with a config.json.
     """
+    return _architecture(name).decoding.value
+
+
+def _architecture(name: str) -> ModelConfig:
     if name in engine.PRESETS:
-        return engine.PRESETS[name].decoding.value
+        return engine.PRESETS[name]
     if not Path(name).expanduser().is_dir():
         raise ValueError(
             f"model {name!r} is neither a preset nor a checkpoint folder; "
             f"valid presets: {', '.join(engine.PRESETS)}"
         )
-    return read_config(Path(name).expanduser()).decoding.value
+    return read_config(Path(name).expanduser())
 
 
 def check_point(config: RunConfig) -> None:
     """Refuses what can be refused without loading a model.
 
     Raises:
-        ValueError: a knob out of range, an unknown or missing device, an unknown workload.
+        ValueError: a knob out of range, an unknown or missing device, an unknown workload, or fixed
+            work that is not fixed.
     """
     _sampling(config)
     _device(config)
     build_workload(config)
+    if isinstance(config.workload, FixedWorkConfig):
+        _check_fixed_work(config)
+
+
+def _check_fixed_work(config: RunConfig) -> None:
+    name = config.workload.tasks
+    if isinstance(config.sampler, BlockDiffusionConfig) and config.sampler.early_stop:
+        raise ValueError(f"workload={name} needs sampler=forced or sampler.early_stop=false")
+    if config.workload.num_prompts % config.batch_size:
+        raise ValueError(
+            f"workload.num_prompts is {config.workload.num_prompts}; workload={name} needs a "
+            f"multiple of batch_size ({config.batch_size}), so that every batch is the same work"
+        )
+    if isinstance(config.backend, SimulatedConfig):
+        raise ValueError(f"workload={name} has no text to simulate; valid: backend=native")
 
 
 def build_workload(config: RunConfig) -> Workload:
-    return make_workload(config.workload.tasks, config.workload.num_prompts)
+    workload = config.workload
+    if isinstance(workload, FixedWorkConfig):
+        vocab_size = _architecture(config.model).vocab_size
+        return fixed_work(workload.num_prompts, workload.prompt_tokens, vocab_size)
+    return make_workload(workload.tasks, workload.num_prompts)
 
 
 def build_sessions(
@@ -64,6 +88,12 @@ def build_sessions(
             for point_id, config in zip(point_ids, configs, strict=True)
         ]
     loaded = _load(configs[0])
+    for config in configs:
+        if loaded.tokenizer is None and build_workload(config).needs_tokenizer:
+            raise ValueError(
+                f"model {config.model} has dummy weights and no tokenizer, "
+                f"which workload {config.workload.tasks} needs"
+            )
     return [_session(config, loaded) for config in configs]
 
 
@@ -95,11 +125,19 @@ def _device(config: RunConfig) -> torch.device:
         raise ValueError(f"device {config.device!r} is unknown; valid: cpu, cuda, cuda:N") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda' is not available here; valid: cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {config.device!r} is not here; valid: cpu, cuda:0 to "
+            f"cuda:{torch.cuda.device_count() - 1}"
+        )
     return device
 
 
 def _load(config: RunConfig) -> LoadedModel:
-    loaded = engine.load(
+    device = _device(config)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # events of the clock are recorded on the current device
+    return engine.load(
         config.model,
         precision=config.precision.name,
         kernels=config.kernels.name,
@@ -108,12 +146,6 @@ def _load(config: RunConfig) -> LoadedModel:
         weights=config.weights,
         seed=config.seed,
     )
-    if loaded.tokenizer is None:
-        raise ValueError(
-            f"model {config.model} has dummy weights and no tokenizer, "
-            f"which workload {config.workload.tasks} needs"
-        )
-    return loaded
 
 
 def _session(config: RunConfig, loaded: LoadedModel) -> Session:

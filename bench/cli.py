@@ -31,18 +31,19 @@ Without arguments: {diffusion, autoregressive} x {bf16, fp8} over the tiny tasks
 
 \b
 Keys (all of them, with values: canvasbench run --cfg job)
-  model         tiny-diffusion | tiny-autoregressive | a checkpoint folder
+  model         tiny-diffusion | tiny-autoregressive | another preset | a checkpoint folder
   weights       a checkpoint folder for a preset, or dummy
   precision     fp32 | bf16 | fp8
-  kernels       torch | reference
-  workload      tiny | tiny_hard; workload.num_prompts, workload.max_new_tokens,
-                workload.eos_policy=stop|ignore
-  sampler       sampler.max_denoising_steps, sampler.entropy_bound,
-                sampler.confidence_threshold, sampler.early_stop
-  execution     eager | compiled
+  kernels       torch | reference | triton
+  workload      tiny | tiny_hard | fixed_work; workload.num_prompts,
+                workload.max_new_tokens, workload.eos_policy=stop|ignore,
+                workload.prompt_tokens (fixed_work)
+  sampler       block_diffusion | forced; sampler.max_denoising_steps,
+                sampler.entropy_bound, sampler.confidence_threshold, sampler.early_stop
+  execution     eager | compiled | cuda_graph
   measure       screening | publish (8 fresh processes); measure.num_repeats
   launcher      local | slurm | ray
-  experiment    default | precision_ladder | step_cap
+  experiment    default | precision_ladder | step_cap | fixed_work (26B shape, a GPU)
   trace         counts | positions | full
   batch_size, seed, threads, device, run_dir
 
@@ -191,3 +192,7 @@ def main() -> None:
     if code == _INTERRUPTED:  # Typer turns Ctrl-C into this code
         print("interrupted; what was finished is kept", file=sys.stderr)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -26,6 +26,7 @@ from bench.redact import redact
 from bench.schema import (
     BACKENDS,
     LAUNCHERS,
+    WORKLOADS,
     BlockDiffusionConfig,
     GreedyConfig,
     MeasureConfig,
@@ -90,11 +91,12 @@ def restore_point(point_id: str, config_hash: str, resolved: dict[str, Any]) -> 
     base = OmegaConf.structured(RunConfig)
     launcher = resolved.get("launcher", {}).get("name", "local")
     backend = resolved.get("backend", {}).get("name", "native")
+    tasks = resolved.get("workload", {}).get("tasks")
     for key, schema in (
         ("launcher", LAUNCHERS[launcher]),
         ("backend", BACKENDS[backend]),
         ("sampler", sampler),
-        ("workload", WorkloadConfig),
+        ("workload", WORKLOADS.get(tasks, WorkloadConfig)),
         ("measure", MeasureConfig),
     ):
         base[key] = OmegaConf.structured(schema)
@@ -230,7 +232,7 @@ def _suggest(key: str) -> str:
 
 def _keys(config: DictConfig) -> list[str]:
     sampler = ("max_denoising_steps", "entropy_bound", "confidence_threshold", "early_stop")
-    workload = ("tasks", "num_prompts", "max_new_tokens", "eos_policy")
+    workload = ("tasks", "num_prompts", "prompt_tokens", "max_new_tokens", "eos_policy")
     return [
         *(str(key) for key in config),
         *(f"sampler.{name}" for name in sampler),

@@ -18,7 +18,7 @@ def run_routing(
     chosen = prompts[:num_prompts]
     for begin in range(0, len(chosen), batch_size):
         batch = chosen[begin : begin + batch_size]
-        token_ids = [session.encode(prompt.text) for prompt in batch]
+        token_ids = [prompt.ids(session.encode) for prompt in batch]
         keys = [prompt.request_id for prompt in batch]
         for forward, distinct in session.touched_experts(token_ids, keys):
             for layer, count in enumerate(distinct):

@@ -7,15 +7,16 @@ from pathlib import Path
 import psutil
 import torch
 
-from bench.schema import RunConfig
+from bench.schema import FixedWorkConfig, RunConfig
 from model import PRESETS, ModelConfig
 from model.config_json import read_config
-from model.cost import num_parameters
+from model.cost import num_parameters, weight_bytes
+from model.precision import Precision
 
-_BYTES = {"fp32": 4, "bf16": 2, "fp8": 1}
 _PROCESS_BYTES = 700 << 20  # torch and what it loads, on the host
+_CUDA_BYTES = 3 << 30  # context, libraries' work space, activations of a prefill, on a GPU
 _HEADROOM = 0.9
-_LONGEST_PROMPT = 1024  # of the cache's slots; workloads here are shorter
+_LONGEST_PROMPT = 1024  # of the cache's slots; text workloads here are shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,34 @@ def need(config: RunConfig) -> Need:
     """Weights in the width they are kept in, key/value cache, and fp32 logits of a canvas."""
     model = _architecture(config.model)
     on_cpu = config.device == "cpu"
-    # On a processor narrow precisions are emulated: matrices are kept in fp32.
-    width = 4 if on_cpu else _BYTES[config.precision.name]
-    slots = _LONGEST_PROMPT + config.workload.max_new_tokens + (model.canvas_length or 1)
+    workload = config.workload
+    longest = workload.prompt_tokens if isinstance(workload, FixedWorkConfig) else _LONGEST_PROMPT
+    slots = longest + workload.max_new_tokens + (model.canvas_length or 1)
     per_slot = sum(
         2 * model.attention(kind).num_kv_heads * model.attention(kind).head_dim
         for kind in model.layer_types
     )
     canvas = model.canvas_length or 1
     return Need(
-        weights=num_parameters(model) * width,
+        # On a processor narrow precisions are emulated: matrices are kept in fp32.
+        weights=num_parameters(model) * 4 if on_cpu else _stored_bytes(model, config),
         cache=config.batch_size * slots * per_slot * (4 if on_cpu else 2),
         logits=3 * config.batch_size * canvas * model.vocab_size * 4,
     )
+
+
+def _stored_bytes(model: ModelConfig, config: RunConfig) -> int:
+    """Weights as a GPU keeps them: every expert, each matrix once in its own width."""
+    precision = Precision(config.precision.name)
+    read = weight_bytes(model, precision, model.moe.num_experts)
+    twice = read["logits"] if model.canvas_length is not None else 0  # one table, read two times
+    return int(sum(read.values()) - twice)
+
+
+def _loading_bytes(config: RunConfig) -> int:
+    """What narrowing a layer's experts takes for a moment on a GPU: them in fp32, three times."""
+    model = _architecture(config.model)
+    return 3 * 4 * model.moe.num_experts * 3 * model.hidden_size * model.moe.hidden_size
 
 
 def available_bytes(device: str) -> int:
@@ -63,7 +79,7 @@ def fits_together(groups: Sequence[Sequence[RunConfig]]) -> bool:
     needed: dict[str, int] = {}
     for group in groups:
         device = group[0].device
-        overhead = _PROCESS_BYTES if device == "cpu" else 0
+        overhead = _PROCESS_BYTES if device == "cpu" else _CUDA_BYTES + _loading_bytes(group[0])
         largest = max(need(config).total for config in group) + overhead
         needed[device] = needed.get(device, 0) + largest
     return all(total <= _HEADROOM * available_bytes(device) for device, total in needed.items())

@@ -95,6 +95,12 @@ def _circumstances(notes: list[dict[str, Any]]) -> dict[str, Any]:
         if all(note["code"]["dirty"] is not None for note in notes)
         else None,
     }
+    memory = [note["device_memory"] for note in notes if note.get("device_memory")]
+    for name in ("allocated", "reserved"):
+        peaks = [found[f"peak_{name}_bytes"] for found in memory]
+        row[f"peak_device_{name}_bytes"] = max(peaks, default=None)
+    if any(note["machine"]["device"] != "cpu" for note in notes):
+        row["device"] = _joined(note["machine"]["device"] for note in notes)
     for name in ("commit",):
         row[name] = _joined(note["code"][name] for note in notes)
     for name in ("cpu", "torch", "cuda", "driver"):

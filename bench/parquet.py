@@ -95,9 +95,16 @@ def migrate(name: str, table: pd.DataFrame) -> pd.DataFrame:
 
 def _from_1_to_2(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Version 2 tells the machine of every row and more of each point's circumstances."""
-    table = table.assign(host="unknown")
+    return _with_new_columns(name, table.assign(host="unknown"))
+
+
+def _with_new_columns(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Columns the table's version did not know, as unknown; version 3 tells a GPU's memory."""
     added = [c for c in COLUMNS[name] if c not in table.columns and COLUMNS[name][c].endswith("?")]
     return table.assign(**dict.fromkeys(added))
 
 
-_MIGRATIONS: dict[int, Callable[[str, pd.DataFrame], pd.DataFrame]] = {1: _from_1_to_2}
+_MIGRATIONS: dict[int, Callable[[str, pd.DataFrame], pd.DataFrame]] = {
+    1: _from_1_to_2,
+    2: _with_new_columns,
+}

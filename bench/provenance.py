@@ -7,6 +7,7 @@ free text (the command line, a log's tail) passes through `bench.redact`.
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import sys
 import uuid
@@ -19,13 +20,19 @@ import torch
 
 from bench.redact import redact
 
+_ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("canvasbench", "torch", "numpy", "pandas", "tokenizers", "safetensors")
 
 
-def git_state() -> dict[str, Any]:
-    """Commit and dirty flag of the checkout this package runs from; None outside of one."""
-    root = Path(__file__).resolve().parent.parent
-    commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
+def git_state(root: Path = _ROOT) -> dict[str, Any]:
+    """Commit and dirty flag of the checkout this package runs from.
+
+    An exported tree (`git archive`) still names its commit but not whether it was changed since;
+    outside of both everything is None.
+    """
+    if not (root / ".git").exists():
+        return {"commit": _archived_commit(root), "dirty": None}
+    commit = _git(root, "rev-parse", "HEAD")
     changes = _git(root, "status", "--porcelain") if commit else None
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
@@ -71,6 +78,15 @@ def _version(name: str) -> str | None:
         return None
 
 
+def _archived_commit(root: Path) -> str | None:
+    try:
+        text = (root / ".git_archival.txt").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^node: ([0-9a-f]{40})$", text, re.MULTILINE)
+    return found.group(1) if found else None
+
+
 def _git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
@@ -91,10 +107,10 @@ def _cpu_name() -> str:
 
 
 def _driver() -> str | None:
-    import pynvml
-
     try:
+        import pynvml
+
         pynvml.nvmlInit()
         return str(pynvml.nvmlSystemGetDriverVersion())
-    except pynvml.NVMLError:
+    except Exception:  # no module, no driver, or one that does not tell
         return None

@@ -42,7 +42,7 @@ def _repair(session: Session, prompt: Prompt, request: RequestRecord, seed: int)
     for position in chosen:
         canvas[position] = rng.choice([t for t in range(vocab_size) if t != canvas[position]])
     events = session.answer(
-        [session.encode(prompt.text)],
+        [prompt.ids(session.encode)],
         [request.request_id],
         first_canvas=[canvas],
         max_new_tokens=len(canvas),

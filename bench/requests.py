@@ -43,7 +43,7 @@ def run_batch(
     repeat: int,
 ) -> list[RequestRecord]:
     """Answers a batch once; one record a prompt, in order."""
-    token_ids = [session.encode(prompt.text) for prompt in prompts]
+    token_ids = [prompt.ids(session.encode) for prompt in prompts]
     keys = [prompt.request_id for prompt in prompts]
     events: list[Forward | Delivery] = []
     watch = session.stopwatch()

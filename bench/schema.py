@@ -17,8 +17,8 @@ from bench.backends.simulated import SimulatedConfig
 
 # Member names are what a user types, so they are lower case.
 Precision = Enum("Precision", ["fp32", "bf16", "fp8"])
-Kernels = Enum("Kernels", ["reference", "torch"])
-Execution = Enum("Execution", ["eager", "compiled"])
+Kernels = Enum("Kernels", ["reference", "torch", "triton"])
+Execution = Enum("Execution", ["eager", "compiled", "cuda_graph"])
 Trace = Enum("Trace", ["counts", "positions", "full"])
 EosPolicy = Enum("EosPolicy", ["stop", "ignore"])
 Measure = Enum("Measure", ["screening", "publish"])
@@ -67,6 +67,25 @@ class WorkloadConfig:
     def __post_init__(self) -> None:
         _require("workload.num_prompts", self.num_prompts, self.num_prompts >= 1, ">= 1")
         _require("workload.max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, ">= 1")
+
+
+@dataclass(kw_only=True, slots=True)
+class FixedWorkConfig(WorkloadConfig):
+    """Random prompts and answers of one length each: work that no content can change.
+
+    Attributes:
+        prompt_tokens: token ids of every prompt.
+    """
+
+    prompt_tokens: int = MISSING
+
+    def __post_init__(self) -> None:
+        WorkloadConfig.__post_init__(self)
+        _require("workload.prompt_tokens", self.prompt_tokens, self.prompt_tokens >= 1, ">= 1")
+        if self.eos_policy is not EosPolicy.ignore:
+            raise ValueError(
+                f"workload.eos_policy is {self.eos_policy.name}; workload={self.tasks} needs ignore"
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -153,6 +172,8 @@ class RayConfig(LauncherConfig):
     num_gpus: float = 0
 
 
+WORKLOADS: dict[str, type[WorkloadConfig]] = {"fixed_work": FixedWorkConfig}
+"""Task sets with knobs of their own; all others are plain."""
 BACKENDS: dict[str, type[BackendConfig]] = {
     "native": BackendConfig,
     "simulated": SimulatedConfig,
@@ -210,6 +231,7 @@ def register() -> None:
         ("block_diffusion", BlockDiffusionConfig),
         ("greedy", GreedyConfig),
         ("workload", WorkloadConfig),
+        *WORKLOADS.items(),
         ("measure", MeasureConfig),
         *LAUNCHERS.items(),
         *BACKENDS.items(),

@@ -22,6 +22,32 @@ from bench.stats import (
 )
 
 _LOW_VALIDITY_SHARE = 0.05
+_CONTENT = (
+    "accuracy",
+    "empty_share",
+    "truncated_share",
+    "steps_per_canvas_median",
+    "steps_per_canvas_p90",
+    "cap_rate",
+    "converged_rate",
+    "tokens_per_forward_denoise",
+    "tokens_per_forward_all",
+    "slots_per_forward",
+    "canvas_fill",
+    "argmax_flip_rate",
+    "flips_after_accept_per_token",
+    "revocations_per_token",
+    "monotone_share",
+    "revised_after_accept",
+    "revised_direct_edit",
+    "revised_revoke_rewrite",
+    "return_rate",
+    "never_accepted_share",
+    "idle_tail_mean",
+    "net_correction",
+    "correction_n",
+)
+"""What random weights cannot tell: their tokens and step counts are nobody's answer."""
 
 Row = dict[str, Any]
 Tables = dict[str, pd.DataFrame]
@@ -58,7 +84,14 @@ def point_row(tables: Tables, knobs: Row) -> Row:
         row |= _no_revision()
         delivered = float(first["delivered_tokens"].sum())
         row["tokens_per_forward_all"] = delivered / len(_first(steps))
-    return row | _validity(tables, row, knobs)
+    row |= _validity(tables, row, knobs)
+    return _without_content(row) if knobs.get("weights") == "dummy" else row
+
+
+def _without_content(row: Row) -> Row:
+    """The row with its content metrics and their intervals unknown."""
+    unknown = {f"{name}{end}" for name in _CONTENT for end in ("", "_lo", "_hi")}
+    return {name: None if name in unknown else value for name, value in row.items()}
 
 
 def _first(table: pd.DataFrame) -> pd.DataFrame:

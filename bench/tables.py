@@ -11,7 +11,7 @@ import pandera.pandas as pa
 
 from bench import telemetry
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _KEYS = {"schema_version": "int", "config_hash": "str", "point_id": "str", "host": "str"}
 _REQUEST_KEYS = {"request_id": "int", "process_id": "int", "repeat": "int", "task": "str"}
@@ -120,6 +120,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "correction_n": "int?",
         "repair_n": "int?",
         "peak_rss_bytes": "int?",
+        "peak_device_allocated_bytes": "int?",
+        "peak_device_reserved_bytes": "int?",
         "condition": "str?",
         "condition_reason": "str?",
         "validity": "str",

@@ -49,12 +49,16 @@ def prepare(description: Mapping[str, Any]) -> list[PointRun]:
     torch.set_num_threads(configs[0].threads or os.cpu_count() or 1)
     process_id = description["process_id"]
     sessions = build_sessions([p.point_id for p in points], configs, process_id)
+    if configs[0].device.startswith("cuda"):
+        # What loading took for a moment is not what measuring takes.
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(configs[0].device)
     runs = [
         PointRun(point, session, build_workload(point.config), process_id)
         for point, session in zip(points, sessions, strict=True)
     ]
     for run in runs:
-        run.session.check([run.session.encode(prompt.text) for prompt in run.workload.prompts])
+        run.session.check([prompt.ids(run.session.encode) for prompt in run.workload.prompts])
     return runs
 
 
@@ -69,6 +73,7 @@ def measure(run: PointRun, repeat: int, run_folder: Path, on_batch: Callable[[],
     note = point_note(run) | {
         "host": host,
         "peak_rss_bytes": peak_rss_bytes(),
+        "device_memory": _device_memory(run.point.config.device),
         "warmup": {"num_batches": run.warmed.num_batches, "stable": run.warmed.stable},
         "code": provenance.git_state(),
         "machine": provenance.machine(run.point.config.device, torch.get_num_threads()),
@@ -84,6 +89,16 @@ def _gpu(device: str) -> str | None:
     if not device.startswith("cuda"):
         return None
     return str(torch.cuda.get_device_properties(device).uuid)
+
+
+def _device_memory(device: str) -> dict[str, int] | None:
+    """The most bytes of a GPU's memory this process has held since its model was loaded."""
+    if not device.startswith("cuda"):
+        return None
+    return {
+        "peak_allocated_bytes": torch.cuda.max_memory_allocated(device),
+        "peak_reserved_bytes": torch.cuda.max_memory_reserved(device),
+    }
 
 
 def reason_of(error: BaseException) -> str:

@@ -91,11 +91,11 @@ class Session(Protocol):
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of delivered tokens, without special tokens."""
+        """Text of delivered tokens, without special tokens; empty without a tokenizer."""
         ...
 
     def vocabulary(self, token: int) -> str:
-        """One token's text, special tokens included."""
+        """One token's text, special tokens included; its id without a tokenizer."""
         ...
 
     def stopwatch(self) -> Stopwatch:
@@ -116,7 +116,10 @@ class Session(Protocol):
     def touched_experts(
         self, prompts: Sequence[Sequence[int]], row_keys: Sequence[int]
     ) -> Iterator[tuple[Forward, list[int]]]:
-        """Generates once, untimed: each forward with every layer's number of distinct experts."""
+        """Generates once, untimed, the beginning of a long answer alone.
+
+        Each forward comes with every layer's number of distinct experts.
+        """
         ...
 
     def weight_bytes(self, distinct_experts: float) -> float:

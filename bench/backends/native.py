@@ -23,6 +23,9 @@ from model.sampling import (
     check_request,
 )
 
+_WATCHED_TOKENS = 64
+"""New tokens of a request whose routing is watched; at least two canvases."""
+
 
 @dataclass(frozen=True, slots=True)
 class NativeSession:
@@ -60,12 +63,12 @@ class NativeSession:
         return [self.loaded.config.bos_token_id, *self.loaded.tokenizer.encode(text).ids]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        assert self.loaded.tokenizer is not None
-        return str(self.loaded.tokenizer.decode(list(tokens)))
+        tokenizer = self.loaded.tokenizer
+        return "" if tokenizer is None else str(tokenizer.decode(list(tokens)))
 
     def vocabulary(self, token: int) -> str:
-        assert self.loaded.tokenizer is not None
-        return str(self.loaded.tokenizer.id_to_token(token))
+        tokenizer = self.loaded.tokenizer
+        return str(token if tokenizer is None else tokenizer.id_to_token(token))
 
     def stopwatch(self) -> Stopwatch:
         if self.loaded.model.device.type == "cuda":
@@ -98,8 +101,10 @@ class NativeSession:
     def touched_experts(
         self, prompts: Sequence[Sequence[int]], row_keys: Sequence[int]
     ) -> Iterator[tuple[Forward, list[int]]]:
+        length = 2 * (self.loaded.config.canvas_length or 1)
+        watched = min(self.max_new_tokens, max(_WATCHED_TOKENS, length))
         with observed_routing(self.loaded.model) as touched:
-            for event in self.answer(prompts, row_keys):
+            for event in self.answer(prompts, row_keys, max_new_tokens=watched):
                 if isinstance(event, Forward):
                     yield event, [int(experts.sum()) for experts in touched]
                     touched.clear()

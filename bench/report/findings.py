@@ -145,8 +145,15 @@ def notices(view: View) -> list[Notice]:
                 "accuracy keep their meaning.",
             )
         )
-    if any(p.text("weights") == "dummy" for p in view.points):
-        text = "Random weights: speed at full shape; step counts and self-correction mean nothing."
+    if any(p.dummy for p in view.points):
+        text = (
+            "Random weights: they measure speed at a shape. Step counts, revisions, accuracy and "
+            "self-correction would mean nothing and are not given."
+        )
+        forced = {p.count("max_denoising_steps") for p in view.diffusion if p.dummy}
+        if forced:
+            counts = " or ".join(str(n) for n in sorted(n for n in forced if n))
+            text += f" Diffusion took {counts} denoise steps a canvas because it was told to."
         found.append(Notice("Dummy weights", text, True))
     failures = len(view.tables["failures"])
     if failures:

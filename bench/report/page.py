@@ -128,7 +128,7 @@ def _html(view: View, figures: list[dict[str, str]]) -> str:
         provenance=provenance(view),
         raw=json.dumps(view.info.get("config") or {}, indent=2, sort_keys=True, default=str),
         sizes=sizes_table(view),
-        steps=[steps_sentence(p) for p in view.diffusion],
+        steps=[steps_sentence(p) for p in view.diffusion if not p.dummy],
         tables=tables,
         timed=view.timed,
         title=str(view.info.get("experiment") or "canvasbench run"),

@@ -15,6 +15,8 @@ from bench.report.style import Estimate
 
 _DECODINGS = ("diffusion", "autoregressive")
 _PRECISIONS = ("fp32", "bf16", "fp8")
+_CONTENT_TABLES = ("canvases", "steps", "positions", "repairs")
+"""What the plots of contents read; points with random weights have no place there."""
 
 
 class Run(Protocol):
@@ -90,6 +92,11 @@ class Point:
         return self.text("validity") != "invalid"
 
     @property
+    def dummy(self) -> bool:
+        """Random weights: its speed means something, its contents nothing."""
+        return self.text("weights") == "dummy"
+
+    @property
     def one_process(self) -> bool:
         return (self.count("num_processes") or 1) == 1
 
@@ -109,12 +116,19 @@ class View:
         tables = {name: _frame(getattr(run, name, None)) for name in names}
         rows = _frame(getattr(run, "points", None)).to_dict("records")
         points = [Point({str(k): v for k, v in row.items()}) for row in rows]
+        random = {p.point_id for p in points if p.dummy}
+        for name in _CONTENT_TABLES:
+            tables[name] = _without(tables[name], random)
         info = getattr(run, "info", None) or {}
         return cls(Path(run.path), info, tuple(sorted(points, key=_order)), tables)
 
     @property
     def diffusion(self) -> tuple[Point, ...]:
         return tuple(p for p in self.points if p.is_diffusion)
+
+    @property
+    def dummy(self) -> bool:
+        return bool(self.points) and all(p.dummy for p in self.points)
 
     @property
     def emulated(self) -> bool:
@@ -158,6 +172,10 @@ class View:
 
 def _frame(table: pd.DataFrame | None) -> pd.DataFrame:
     return pd.DataFrame() if table is None else table
+
+
+def _without(table: pd.DataFrame, point_ids: set[str]) -> pd.DataFrame:
+    return table[~table["point_id"].isin(point_ids)] if "point_id" in table.columns else table
 
 
 def _order(point: Point) -> tuple[int, int, str]:

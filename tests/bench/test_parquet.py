@@ -79,6 +79,18 @@ def test_a_version_1_point_gets_unknown_circumstances(tmp_path: Path) -> None:
     assert found["decoding"].tolist() == ["x"]
 
 
+def test_a_version_2_point_gets_unknown_device_memory(tmp_path: Path) -> None:
+    kinds = {"int": 1, "str": "x", "bool": True, "float": 1.0}
+    row = {n: kinds.get(k.rstrip("?")) for n, k in COLUMNS["points"].items() if n not in KEYS}
+    row.pop("schema_version")
+    memory = ["peak_device_allocated_bytes", "peak_device_reserved_bytes"]
+    path = tmp_path / "points.parquet"
+    frame("points", [row], KEYS).drop(columns=memory).assign(schema_version=2).to_parquet(path)
+    found = read_table("points", path)
+    assert found["schema_version"].tolist() == [SCHEMA_VERSION]
+    assert found[memory].isna().all(axis=None)
+
+
 def test_no_damage_alters_a_table_unnoticed(tmp_path: Path) -> None:
     rng = random.Random(0)
     rows = [REPAIR | {"request_id": i, "steps": rng.randrange(2**40)} for i in range(200)]

@@ -1,0 +1,282 @@
+"""Routed experts at decode sizes: a few rows for each of many experts, so weights are the traffic.
+
+Weights are the left operand of every product (64 or more rows of them fill the tensor core's rows,
+which the handful of tokens would not) and arrive through the bulk copy engine where asked.
+
+Legend: T tokens, D model, E experts, K experts a token, F expert hidden, N = T * K assignments,
+M row tiles, P places of the sorted assignments.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from model.kernels import experts_few as few
+from model.kernels import experts_jit as jit
+from model.kernels.launch import launch_options
+from model.kernels.routing import SortedRows, sort_rows
+
+FP8 = torch.float8_e4m3fn
+FEW_TOKENS = 2  # up to here no two rows are expected to share an expert
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Shape and schedule of one product kernel.
+
+    Args:
+        rows: token rows a program; gate_up and down share one sort when theirs are equal.
+        out: weight rows a program (gate_up takes as many gate as up rows).
+        inner: depth of a step.
+        tma: weights through tensor descriptors, else through plain pointers.
+        promote: fp8 only: leave the tensor core's ~14-bit accumulator after as many products
+            (0: never).
+    """
+
+    rows: int = 32
+    out: int = 64
+    inner: int = 128
+    warps: int = 4
+    stages: int = 4
+    tma: bool = True
+    promote: int = 0
+
+
+def default_tiles(dtype: torch.dtype, tokens: int) -> tuple[Tiles, Tiles]:
+    """Tiles of gate_up and down for a weight dtype and number of tokens."""
+    rows = 16 if tokens < 64 else 32 if tokens <= 256 else 64
+    if dtype == FP8:
+        return Tiles(rows, 64, 128, stages=5), Tiles(rows, 128, 128, stages=4)
+    return Tiles(rows, 64, 64, stages=5), Tiles(rows, 128, 64, stages=5)
+
+
+def experts_bf16(
+    x_TD: Tensor,
+    expert_TK: Tensor,
+    weight_TK: Tensor,
+    gate_up: Tensor,
+    down: Tensor,
+    tiles_up: Tiles | None = None,
+    tiles_down: Tiles | None = None,
+) -> Tensor:
+    """Sum over each token's experts of weight * down(gelu(gate(x)) * up(x)), rounded as torch does.
+
+    Args:
+        expert_TK: int32; weight_TK: fp32; both contiguous.
+        tiles_up, tiles_down: None for the defaults; up to `FEW_TOKENS` those are other kernels.
+        gate_up: [E, 2F, D]; down: [E, D, F]; both bf16 and contiguous.
+
+    Returns:
+        [T, D] bf16.
+    """
+    if x_TD.shape[0] <= FEW_TOKENS and tiles_up is None and tiles_down is None:
+        rows_up, rows_down = few.default_rows(gate_up.dtype)
+        hidden_NF = few.few_hidden(x_TD, None, expert_TK, gate_up, None, rows_up)
+        return few.few_out(hidden_NF, expert_TK, weight_TK, down, None, rows_down)
+    return combine(rows_bf16(x_TD, expert_TK, gate_up, down, tiles_up, tiles_down), weight_TK)
+
+
+def experts_fp8(
+    values_TD: Tensor,
+    row_scale_T: Tensor,
+    expert_TK: Tensor,
+    weight_TK: Tensor,
+    gate_up: Tensor,
+    gate_up_scale: Tensor,
+    down: Tensor,
+    down_scale: Tensor,
+    tiles_up: Tiles | None = None,
+    tiles_down: Tiles | None = None,
+) -> Tensor:
+    """`experts_bf16` in the fp8 recipe; the input comes quantised, hidden rows are quantised here.
+
+    Args:
+        values_TD: e4m3, with row_scale_T fp32.
+        gate_up: [E, 2F, D] e4m3 with gate_up_scale [E, 2F] fp32; down: [E, D, F] e4m3 with
+            down_scale [E, D] fp32.
+
+    Returns:
+        [T, D] bf16.
+    """
+    if values_TD.shape[0] <= FEW_TOKENS and tiles_up is None and tiles_down is None:
+        rows_up, rows_down = few.default_rows(gate_up.dtype)
+        hidden_NF = few.few_hidden(
+            values_TD, row_scale_T, expert_TK, gate_up, gate_up_scale, rows_up
+        )
+        return few.few_out(hidden_NF, expert_TK, weight_TK, down, down_scale, rows_down)
+    out_ND = rows_fp8(
+        values_TD,
+        row_scale_T,
+        expert_TK,
+        gate_up,
+        gate_up_scale,
+        down,
+        down_scale,
+        tiles_up,
+        tiles_down,
+    )
+    return combine(out_ND, weight_TK)
+
+
+def rows_bf16(
+    x_TD: Tensor,
+    expert_TK: Tensor,
+    gate_up: Tensor,
+    down: Tensor,
+    tiles_up: Tiles | None = None,
+    tiles_down: Tiles | None = None,
+) -> Tensor:
+    """What each assignment's expert answers, unweighted: [N, D] bf16, for a fused combine."""
+    tiles_up, tiles_down = _tiles(x_TD, tiles_up, tiles_down)
+    sorted_up = sort_rows(expert_TK, gate_up.shape[0], tiles_up.rows)
+    hidden_NF = gate_up_rows(x_TD, None, gate_up, None, sorted_up, expert_TK.shape[1], tiles_up)
+    sorted_down = _resorted(expert_TK, gate_up.shape[0], sorted_up, tiles_up, tiles_down)
+    return down_rows(hidden_NF, None, down, None, sorted_down, tiles_down)
+
+
+def rows_fp8(
+    values_TD: Tensor,
+    row_scale_T: Tensor,
+    expert_TK: Tensor,
+    gate_up: Tensor,
+    gate_up_scale: Tensor,
+    down: Tensor,
+    down_scale: Tensor,
+    tiles_up: Tiles | None = None,
+    tiles_down: Tiles | None = None,
+) -> Tensor:
+    """What each assignment's expert answers, unweighted: [N, D] bf16, for a fused combine."""
+    tiles_up, tiles_down = _tiles(values_TD, tiles_up, tiles_down)
+    sorted_up = sort_rows(expert_TK, gate_up.shape[0], tiles_up.rows)
+    hidden_NF = gate_up_rows(
+        values_TD, row_scale_T, gate_up, gate_up_scale, sorted_up, expert_TK.shape[1], tiles_up
+    )
+    values_NF, scale_N = quantise_rows(hidden_NF)
+    sorted_down = _resorted(expert_TK, gate_up.shape[0], sorted_up, tiles_up, tiles_down)
+    return down_rows(values_NF, scale_N, down, down_scale, sorted_down, tiles_down)
+
+
+def gate_up_rows(
+    x_TD: Tensor,
+    row_scale_T: Tensor | None,
+    gate_up: Tensor,
+    scale_EG: Tensor | None,
+    sorted_rows: SortedRows,
+    top_k: int,
+    tiles: Tiles,
+) -> Tensor:
+    """gelu(gate(x)) * up(x) of every assignment: [N, F] bf16. Scales go with e4m3 operands."""
+    num_experts, hidden, width = gate_up.shape[0], gate_up.shape[1] // 2, gate_up.shape[2]
+    assignments = x_TD.shape[0] * top_k
+    hidden_NF = x_TD.new_empty((assignments, hidden), dtype=torch.bfloat16)
+    jit.gate_up_kernel[(sorted_rows.tile_expert_M.shape[0] * triton.cdiv(hidden, tiles.out),)](
+        x_TD,
+        row_scale_T,
+        _weights(gate_up, tiles),
+        scale_EG,
+        *sorted_rows,
+        hidden_NF,
+        assignments,
+        NUM_EXPERTS=num_experts,
+        D=width,
+        F=hidden,
+        TOP_K=top_k,
+        FP8=gate_up.dtype == FP8,
+        **_meta(tiles),
+    )
+    return hidden_NF
+
+
+def down_rows(
+    hidden_NF: Tensor,
+    row_scale_N: Tensor | None,
+    down: Tensor,
+    scale_ED: Tensor | None,
+    sorted_rows: SortedRows,
+    tiles: Tiles,
+) -> Tensor:
+    """down(hidden) of every assignment: [N, D] bf16. Scales go with e4m3 operands."""
+    num_experts, width, hidden = down.shape
+    assignments = hidden_NF.shape[0]
+    out_ND = hidden_NF.new_empty((assignments, width), dtype=torch.bfloat16)
+    jit.down_kernel[(sorted_rows.tile_expert_M.shape[0] * triton.cdiv(width, tiles.out),)](
+        hidden_NF,
+        row_scale_N,
+        _weights(down, tiles),
+        scale_ED,
+        *sorted_rows,
+        out_ND,
+        assignments,
+        NUM_EXPERTS=num_experts,
+        D=width,
+        F=hidden,
+        FP8=down.dtype == FP8,
+        **_meta(tiles),
+    )
+    return out_ND
+
+
+def quantise_rows(hidden_NF: Tensor) -> tuple[Tensor, Tensor]:
+    """e4m3 values [N, F] and their fp32 scale per row [N]: amax / 448, as `model.precision`."""
+    rows, width = hidden_NF.shape
+    values_NF = torch.empty_like(hidden_NF, dtype=FP8)
+    scale_N = hidden_NF.new_empty(rows, dtype=torch.float32)
+    block = triton.next_power_of_2(width)
+    jit.quantise_kernel[(rows,)](
+        hidden_NF, values_NF, scale_N, F=width, BLOCK=block, num_warps=2, **launch_options()
+    )
+    return values_NF, scale_N
+
+
+def combine(out_ND: Tensor, weight_TK: Tensor) -> Tensor:
+    """Each token's weighted sum over its K assignments, in fp32 and always in order: [T, D]."""
+    tokens, top_k = weight_TK.shape
+    width = out_ND.shape[1]
+    out_TD = out_ND.new_empty((tokens, width))
+    block = min(triton.next_power_of_2(width), 1024)
+    jit.combine_kernel[(tokens, triton.cdiv(width, block))](
+        out_ND,
+        weight_TK,
+        out_TD,
+        D=width,
+        TOP_K=top_k,
+        BLOCK=block,
+        num_warps=4,
+        **launch_options(),
+    )
+    return out_TD
+
+
+def _tiles(x_TD: Tensor, tiles_up: Tiles | None, tiles_down: Tiles | None) -> tuple[Tiles, Tiles]:
+    default_up, default_down = default_tiles(x_TD.dtype, x_TD.shape[0])
+    return tiles_up or default_up, tiles_down or default_down
+
+
+def _resorted(
+    expert_TK: Tensor, num_experts: int, sorted_up: SortedRows, tiles_up: Tiles, tiles_down: Tiles
+) -> SortedRows:
+    if tiles_up.rows == tiles_down.rows:
+        return sorted_up
+    return sort_rows(expert_TK, num_experts, tiles_down.rows)
+
+
+def _weights(weight: Tensor, tiles: Tiles) -> Tensor | TensorDescriptor:
+    """[E, rows, depth] as one matrix [E * rows, depth] in the form the kernel reads it."""
+    flat = weight.view(-1, weight.shape[2])
+    return TensorDescriptor.from_tensor(flat, [tiles.out, tiles.inner]) if tiles.tma else flat
+
+
+def _meta(tiles: Tiles) -> dict[str, int | bool | None]:
+    return {
+        "BLOCK_ROWS": tiles.rows,
+        "BLOCK_OUT": tiles.out,
+        "BLOCK_INNER": tiles.inner,
+        "TMA": tiles.tma,
+        "PROMOTE": tiles.promote or None,
+        "num_warps": tiles.warps,
+        "num_stages": tiles.stages,
+        **launch_options(),
+    }

@@ -1,0 +1,44 @@
+"""The table of operations for `kernels=triton`; what has no kernel of its own is torch's.
+
+Legend: B seqs, L positions, V vocab.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from model.kernels import experts as routed
+from model.kernels import glue, sampler
+from model.kernels.glue import add_rms_norm, gated_gelu, rms_norm
+from model.kernels.routing import route
+from model.ops.torch_native import attention, qkv_norm_rope, softcap
+
+__all__ = [
+    "add_rms_norm",
+    "attention",
+    "experts",
+    "gated_gelu",
+    "qkv_norm_rope",
+    "rms_norm",
+    "rms_norms",
+    "route",
+    "sample",
+    "softcap",
+]
+
+experts = routed.experts_bf16
+
+
+def rms_norms(x: Tensor, weights: Sequence[Tensor | None], eps: float) -> list[Tensor]:
+    return glue.norms(x, eps, [glue.Branch(weight) for weight in weights])  # type: ignore[return-value]
+
+
+def sample(
+    raw_BLV: Tensor, cap: float, temperature: Tensor, uniform_BL: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    raw_TV, shape = raw_BLV.flatten(0, 1), uniform_BL.shape
+    candidate, argmax, entropy, lse = sampler.token_statistics(
+        raw_TV, cap, temperature, uniform_BL.flatten()
+    )
+    p_TV = sampler.soft_probabilities(raw_TV, cap, temperature, lse)
+    return candidate.view(shape), argmax.view(shape), entropy.view(shape), p_TV.view_as(raw_BLV)

@@ -1,0 +1,18 @@
+"""A result names the code it was made with, also from an exported tree."""
+
+from pathlib import Path
+
+from bench.provenance import git_state
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_an_exported_tree_names_its_commit(tmp_path: Path) -> None:
+    (tmp_path / ".git_archival.txt").write_text(f"node: {COMMIT}\n")
+    assert git_state(tmp_path) == {"commit": COMMIT, "dirty": None}
+
+
+def test_without_git_nothing_is_claimed(tmp_path: Path) -> None:
+    assert git_state(tmp_path) == {"commit": None, "dirty": None}
+    (tmp_path / ".git_archival.txt").write_text("node: $Format:%H$\n")
+    assert git_state(tmp_path) == {"commit": None, "dirty": None}
