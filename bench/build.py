@@ -10,7 +10,7 @@ import model as engine
 from bench.backends import Session
 from bench.backends.native import NativeSession
 from bench.backends.simulated import Knobs, SimulatedConfig, simulated_session
-from bench.schema import BlockDiffusionConfig, FixedWorkConfig, RunConfig
+from bench.schema import BlockDiffusionConfig, FixedWorkConfig, Launcher, RunConfig
 from bench.workloads import Workload, fixed_work, make_workload
 from model import LoadedModel, ModelConfig
 from model.config_json import read_config
@@ -46,6 +46,11 @@ def check_point(config: RunConfig) -> None:
     _sampling(config)
     _device(config)
     build_workload(config)
+    if config.time_budget_s is not None and config.launcher.name is not Launcher.local:
+        raise ValueError(
+            f"time_budget_s has no effect with launcher={config.launcher.name.name}; "
+            "valid: launcher=local"
+        )
     if isinstance(config.workload, FixedWorkConfig):
         _check_fixed_work(config)
 

@@ -45,7 +45,7 @@ Keys (all of them, with values: canvasbench run --cfg job)
   launcher      local | slurm | ray
   experiment    default | precision_ladder | step_cap | fixed_work (26B shape, a GPU)
   trace         counts | positions | full
-  batch_size, seed, threads, device, run_dir
+  batch_size, seed, threads, device, run_dir, time_budget_s
 
 --dry-run prints plan, memory and expected time; nothing runs.
 Hydra's own flags work: --cfg job, --info, --hydra-help, --shell-completion.

@@ -195,6 +195,8 @@ class RunConfig:
         backend: who runs the model: our engine, or a simulation that replays a run.
         launcher: where the sweep's processes run: here, or as jobs of SLURM or Ray.
         threads: torch's threads on the processor, null for all cores.
+        time_budget_s: seconds after which no further process is started, null for no limit; the run
+            can be resumed.
         run_dir: the run's folder, null for results/runs/<timestamp>-<config hash>.
         sweep: axes that are swept when the command line does not set them.
     """
@@ -209,6 +211,7 @@ class RunConfig:
     batch_size: int = 1
     seed: int = 0
     trace: Trace = Trace.positions
+    time_budget_s: float | None = None
     run_dir: str | None = None
     sampler: SamplerConfig = MISSING
     workload: WorkloadConfig = MISSING
@@ -219,6 +222,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require("batch_size", self.batch_size, self.batch_size >= 1, ">= 1")
+        if self.time_budget_s is not None:
+            _require("time_budget_s", self.time_budget_s, self.time_budget_s > 0, "> 0")
         if self.threads is not None:
             _require("threads", self.threads, self.threads >= 1, ">= 1")
 

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,18 +128,41 @@ class Worker:
 
 
 @dataclass(slots=True)
+class Budget:
+    """Time that a run may take: nothing is started that would, like the longest so far, overrun."""
+
+    seconds: float | None
+    _begin: float = field(default_factory=time.monotonic)
+    _longest: float = 0.0
+
+    def allows_another(self) -> bool:
+        if self.seconds is None:
+            return True
+        return time.monotonic() - self._begin + self._longest < self.seconds
+
+    @contextlib.contextmanager
+    def spent_on(self) -> Iterator[None]:
+        """Around everything that one group of processes does."""
+        begin = time.monotonic()
+        yield
+        self._longest = max(self._longest, time.monotonic() - begin)
+
+
+@dataclass(slots=True)
 class Supervisor:
     """Runs blocks of tasks.
 
     Attributes:
         fits_together: whether the workers of these tasks may all be loaded at once.
         on_batch: called after every timed batch.
+        budget: once it is spent, what is left stays unmeasured.
     """
 
     run_folder: Path
     seed: int
     fits_together: Callable[[Sequence[Task]], bool]
     on_batch: Callable[[], None]
+    budget: Budget
     _workers: dict[str, Worker] = field(default_factory=dict)
 
     def run(self, block: Sequence[Task], *, refusable: bool) -> None:
@@ -153,15 +177,16 @@ class Supervisor:
             DiskFullError: the run folder's disk is full.
         """
         together = [list(block)] if self.fits_together(block) else [[task] for task in block]
-        while together:
+        while together and self.budget.allows_another():
             tasks = together.pop(0)
-            try:
-                loaded = self._load(tasks, refusable)
-                together += [[task] for task in self._measure(loaded)]
-            except BaseException:
-                self.kill_all()
-                raise
-            self._stop_all()
+            with self.budget.spent_on():
+                try:
+                    loaded = self._load(tasks, refusable)
+                    together += [[task] for task in self._measure(loaded)]
+                except BaseException:
+                    self.kill_all()
+                    raise
+                self._stop_all()
 
     def kill_all(self) -> None:
         """Ends every worker at once."""

@@ -118,6 +118,7 @@ def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
                         [[p.config for p in t.points] for t in tasks]
                     ),
                     on_batch=lambda: progress.advance(bar),
+                    time_budget_s=points[0].config.time_budget_s,
                 ),
             )
         except KeyboardInterrupt:

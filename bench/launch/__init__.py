@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.plan import Task
 from bench.schema import LauncherConfig, RayConfig, SlurmConfig
-from bench.supervise import Supervisor
+from bench.supervise import Budget, Supervisor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,7 @@ class Launch:
         refusable: nothing was measured yet, so what the user can mend ends the run.
         fits_together: whether the loaded models of these tasks fit beside each other here.
         on_batch: called after every timed batch, as far as the launcher learns of it.
+        time_budget_s: seconds after which no further process is started here, None for no limit.
     """
 
     run_folder: Path
@@ -25,6 +26,7 @@ class Launch:
     refusable: bool
     fits_together: Callable[[Sequence[Task]], bool]
     on_batch: Callable[[], None]
+    time_budget_s: float | None = None
 
 
 def launch(config: LauncherConfig, given: Launch) -> None:
@@ -47,7 +49,13 @@ def launch(config: LauncherConfig, given: Launch) -> None:
 
 
 def _run_here(given: Launch) -> None:
-    supervisor = Supervisor(given.run_folder, given.seed, given.fits_together, given.on_batch)
+    supervisor = Supervisor(
+        given.run_folder,
+        given.seed,
+        given.fits_together,
+        given.on_batch,
+        Budget(given.time_budget_s),
+    )
     refusable = given.refusable
     try:
         for block in given.blocks:

@@ -212,3 +212,21 @@ def test_a_secret_in_the_environment_enters_no_result(tmp_path: Path) -> None:
             content = file.read_bytes()
             for secret in ("hf_plantedplanted", "planted-pass", str(home)):
                 assert secret.encode() not in content, (file, secret)
+
+
+def test_a_time_budget_ends_a_run_that_resume_completes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    done = canvasbench(
+        *["run", "-m", *SMALL, "measure.num_processes=2", "workload.num_prompts=3"],
+        *["measure.num_repeats=1", "time_budget_s=0.01", "run_dir=run"],
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    run = open_run(folder)
+    assert run.info["finished"] is False
+    assert set(run.requests["process_id"]) == {0}
+    done = canvasbench("resume", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = open_run(folder)
+    assert run.info["finished"] is True
+    assert set(run.requests["process_id"]) == {0, 1}
