@@ -4,6 +4,7 @@ No host name, user, path of a home folder, environment variable or token is ever
 free text (the command line, a log's tail) passes through `bench.redact`.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -57,8 +58,19 @@ def machine(device: str, threads: int) -> dict[str, Any]:
 
 def host() -> str:
     """Eight hexadecimal digits that name this machine and tell nothing else about it."""
-    known = f"{platform.node()}/{uuid.getnode()}/{_cpu_name()}"
+    known = f"{platform.node()}/{_hardware_id()}/{_cpu_name()}"
     return hashlib.sha256(known.encode()).hexdigest()[:8]
+
+
+def _hardware_id() -> str:
+    """A network card's address, or what the system calls itself where there is none."""
+    node = uuid.getnode()
+    if not node >> 40 & 1:  # Python sets this bit where it drew the number at random
+        return str(node)
+    for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
+        with contextlib.suppress(OSError):
+            return Path(path).read_text().strip()
+    return ""
 
 
 def packages() -> dict[str, str | None]:
