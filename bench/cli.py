@@ -149,6 +149,20 @@ def query(
         print(f"{len(found)} rows: {csv}")
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def roofline(context: typer.Context) -> None:
+    """Prints floors on a listed device, no GPU needed: roofline device=h200 context=1024.
+
+    \b
+    Keys: device, model, context, batch_size.
+    """
+    from bench.roofline_table import print_roofline
+
+    print_roofline(context.args)
+
+
 @app.command()
 def doctor() -> None:
     """Says what this machine can run."""

@@ -1,0 +1,69 @@
+"""Floors of listed devices: the published plan's figures, and what the table refuses."""
+
+import pytest
+
+from bench.devices import DEVICES, device, recognised
+from bench.roofline import op_floor_s, streaming_floor_s, tokens_per_s
+from bench.roofline_table import print_roofline
+from model import preset
+from model.precision import Precision
+from model.work import forward_work
+
+FULL, SIBLING = preset("diffusiongemma-26b-a4b"), preset("gemma-4-26b-a4b")
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "denoise_ms", "commit_ms", "rate"),
+    [
+        ("h100", Precision.BF16, 15.79, 14.79, 957),
+        ("h100", Precision.FP8, 8.47, 7.49, 1790),
+        ("h200", Precision.FP8, 6.15, 5.40, None),
+    ],
+)
+def test_floors_agree_with_the_kernel_plan(
+    name: str, precision: Precision, denoise_ms: float, commit_ms: float, rate: float | None
+) -> None:
+    on = device(name)
+    denoise, commit = (
+        forward_work(FULL, kind, precision, context=1024) for kind in ("denoise", "commit")
+    )
+    assert op_floor_s(denoise, on) * 1e3 == pytest.approx(denoise_ms, rel=5e-3)
+    assert op_floor_s(commit, on) * 1e3 == pytest.approx(commit_ms, rel=1e-2)
+    assert streaming_floor_s(denoise, on) < op_floor_s(denoise, on)
+    if rate is not None:
+        assert tokens_per_s(256, 16, denoise, commit, on) == pytest.approx(rate, rel=5e-3)
+
+
+def test_a_device_is_recognised_by_what_its_driver_says() -> None:
+    assert recognised("NVIDIA H100 80GB HBM3") is DEVICES["h100"]
+    assert recognised("NVIDIA H100 PCIe") is DEVICES["h100-pcie"]
+    assert recognised("NVIDIA H200") is DEVICES["h200"]
+    assert recognised("NVIDIA H100 NVL") is DEVICES["h100-nvl"]
+    assert recognised("cpu") is None
+
+
+def test_every_device_names_its_source() -> None:
+    for listed in DEVICES.values():
+        assert "data sheet" in listed.source or "brief" in listed.source
+        assert listed.bytes_per_s > 1e11
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("device=h300", "device 'h300' is not listed; valid: h100"),
+        ("contxt=1", "key 'contxt' is unknown; valid: device"),
+        ("context=many", "context is 'many'"),
+        ("model=gemma-4-26b-a4b", "is no diffusion preset; valid: diffusiongemma-26b-a4b"),
+    ],
+)
+def test_bad_input_is_one_line(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        print_roofline([override])
+
+
+def test_the_table_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    print_roofline(["device=h200", "context=0"])
+    text = capsys.readouterr().out
+    assert "projected" in text
+    assert "experts" in text
