@@ -1,4 +1,4 @@
-"""`canvasbench roofline device=NAME`: floors of the released pair on a listed device, without one."""
+"""`canvasbench roofline device=NAME`: floors of the released pair on a listed device."""
 
 from collections.abc import Sequence
 
@@ -42,9 +42,14 @@ def print_roofline(overrides: Sequence[str]) -> None:
         f"({on.source}); context {context}, batch {batch_size}"
     )
     for precision in (Precision.FP8, Precision.BF16):
-        found: dict[ForwardKind, list[OpGroup]] = {
+        passes: tuple[tuple[ModelConfig, ForwardKind], ...] = (
+            (config, "denoise"),
+            (config, "commit"),
+            (sibling, "decode"),
+        )
+        found = {
             kind: forward_work(own, kind, precision, context=context, batch_size=batch_size)
-            for own, kind in ((config, "denoise"), (config, "commit"), (sibling, "decode"))
+            for own, kind in passes
         }
         console.print(_groups(found["denoise"], on, f"one denoise step, {precision.value}"))
         console.print(_totals(found, on))

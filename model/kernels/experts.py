@@ -4,7 +4,7 @@ Weights are the left operand of every product (64 or more rows of them fill the 
 which the handful of tokens would not) and arrive through the bulk copy engine where asked.
 
 Legend: T tokens, D model, E experts, K experts a token, F expert hidden, N = T * K assignments,
-M row tiles, P places of the sorted assignments.
+M row tiles, P parts of a hidden row.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,11 @@ import triton
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from model.kernels import experts_few as few
 from model.kernels import experts_jit as jit
-from model.kernels.launch import launch_options
+from model.kernels.glue import quantise_rows
 from model.kernels.routing import SortedRows, sort_rows
 
 FP8 = torch.float8_e4m3fn
-FEW_TOKENS = 2  # up to here no two rows are expected to share an expert
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +32,7 @@ class Tiles:
         tma: weights through tensor descriptors, else through plain pointers.
         promote: fp8 only: leave the tensor core's ~14-bit accumulator after as many products
             (0: never).
+        quantise: down in fp8 only: take bf16 rows and quantise them on the way to each product.
     """
 
     rows: int = 32
@@ -43,14 +42,19 @@ class Tiles:
     stages: int = 4
     tma: bool = True
     promote: int = 0
+    quantise: bool = False
 
 
 def default_tiles(dtype: torch.dtype, tokens: int) -> tuple[Tiles, Tiles]:
     """Tiles of gate_up and down for a weight dtype and number of tokens."""
+    fp8 = dtype == FP8
+    if tokens < 16:
+        if fp8:
+            return Tiles(16, 64, 256, stages=4), Tiles(16, 128, 128, stages=4)
+        return Tiles(16, 64, 128, stages=5), Tiles(16, 128, 64, stages=5)
     rows = 16 if tokens < 64 else 32 if tokens <= 256 else 64
-    if dtype == FP8:
-        return Tiles(rows, 64, 128, stages=5), Tiles(rows, 128, 128, stages=4)
-    return Tiles(rows, 64, 64, stages=5), Tiles(rows, 128, 64, stages=5)
+    up = Tiles(rows, 64, 128, stages=3)
+    return up, Tiles(rows, 64, 128, stages=5) if fp8 else Tiles(rows, 64, 64, stages=6)
 
 
 def experts_bf16(
@@ -66,16 +70,12 @@ def experts_bf16(
 
     Args:
         expert_TK: int32; weight_TK: fp32; both contiguous.
-        tiles_up, tiles_down: None for the defaults; up to `FEW_TOKENS` those are other kernels.
+        tiles_up, tiles_down: None for the defaults.
         gate_up: [E, 2F, D]; down: [E, D, F]; both bf16 and contiguous.
 
     Returns:
         [T, D] bf16.
     """
-    if x_TD.shape[0] <= FEW_TOKENS and tiles_up is None and tiles_down is None:
-        rows_up, rows_down = few.default_rows(gate_up.dtype)
-        hidden_NF = few.few_hidden(x_TD, None, expert_TK, gate_up, None, rows_up)
-        return few.few_out(hidden_NF, expert_TK, weight_TK, down, None, rows_down)
     return combine(rows_bf16(x_TD, expert_TK, gate_up, down, tiles_up, tiles_down), weight_TK)
 
 
@@ -101,12 +101,6 @@ def experts_fp8(
     Returns:
         [T, D] bf16.
     """
-    if values_TD.shape[0] <= FEW_TOKENS and tiles_up is None and tiles_down is None:
-        rows_up, rows_down = few.default_rows(gate_up.dtype)
-        hidden_NF = few.few_hidden(
-            values_TD, row_scale_T, expert_TK, gate_up, gate_up_scale, rows_up
-        )
-        return few.few_out(hidden_NF, expert_TK, weight_TK, down, down_scale, rows_down)
     out_ND = rows_fp8(
         values_TD,
         row_scale_T,
@@ -151,12 +145,24 @@ def rows_fp8(
     """What each assignment's expert answers, unweighted: [N, D] bf16, for a fused combine."""
     tiles_up, tiles_down = _tiles(values_TD, tiles_up, tiles_down)
     sorted_up = sort_rows(expert_TK, gate_up.shape[0], tiles_up.rows)
+    largest_NP = None
+    if tiles_down.quantise:
+        parts = triton.cdiv(down.shape[2], tiles_up.out)
+        largest_NP = row_scale_T.new_empty((expert_TK.numel(), parts))
     hidden_NF = gate_up_rows(
-        values_TD, row_scale_T, gate_up, gate_up_scale, sorted_up, expert_TK.shape[1], tiles_up
+        values_TD,
+        row_scale_T,
+        gate_up,
+        gate_up_scale,
+        sorted_up,
+        expert_TK.shape[1],
+        tiles_up,
+        largest_NP,
     )
-    values_NF, scale_N = quantise_rows(hidden_NF)
     sorted_down = _resorted(expert_TK, gate_up.shape[0], sorted_up, tiles_up, tiles_down)
-    return down_rows(values_NF, scale_N, down, down_scale, sorted_down, tiles_down)
+    if largest_NP is not None:
+        return down_rows(hidden_NF, largest_NP, down, down_scale, sorted_down, tiles_down)
+    return down_rows(*quantise_rows(hidden_NF), down, down_scale, sorted_down, tiles_down)
 
 
 def gate_up_rows(
@@ -167,8 +173,12 @@ def gate_up_rows(
     sorted_rows: SortedRows,
     top_k: int,
     tiles: Tiles,
+    largest_NP: Tensor | None = None,
 ) -> Tensor:
-    """gelu(gate(x)) * up(x) of every assignment: [N, F] bf16. Scales go with e4m3 operands."""
+    """gelu(gate(x)) * up(x) of every assignment: [N, F] bf16. Scales go with e4m3 operands.
+
+    largest_NP takes the largest magnitude of each row in each of its P = F / tiles.out parts.
+    """
     num_experts, hidden, width = gate_up.shape[0], gate_up.shape[1] // 2, gate_up.shape[2]
     assignments = x_TD.shape[0] * top_k
     hidden_NF = x_TD.new_empty((assignments, hidden), dtype=torch.bfloat16)
@@ -179,6 +189,7 @@ def gate_up_rows(
         scale_EG,
         *sorted_rows,
         hidden_NF,
+        largest_NP,
         assignments,
         NUM_EXPERTS=num_experts,
         D=width,
@@ -192,19 +203,25 @@ def gate_up_rows(
 
 def down_rows(
     hidden_NF: Tensor,
-    row_scale_N: Tensor | None,
+    row_scale: Tensor | None,
     down: Tensor,
     scale_ED: Tensor | None,
     sorted_rows: SortedRows,
     tiles: Tiles,
 ) -> Tensor:
-    """down(hidden) of every assignment: [N, D] bf16. Scales go with e4m3 operands."""
+    """down(hidden) of every assignment: [N, D] bf16. Scales go with e4m3 operands.
+
+    Args:
+        row_scale: [N] of e4m3 rows; with `tiles.quantise`, `gate_up_rows`' largest_NP of bf16 rows.
+    """
     num_experts, width, hidden = down.shape
     assignments = hidden_NF.shape[0]
     out_ND = hidden_NF.new_empty((assignments, width), dtype=torch.bfloat16)
+    largest_NP = row_scale if tiles.quantise else None
     jit.down_kernel[(sorted_rows.tile_expert_M.shape[0] * triton.cdiv(width, tiles.out),)](
         hidden_NF,
-        row_scale_N,
+        None if tiles.quantise else row_scale,
+        largest_NP,
         _weights(down, tiles),
         scale_ED,
         *sorted_rows,
@@ -213,22 +230,11 @@ def down_rows(
         NUM_EXPERTS=num_experts,
         D=width,
         F=hidden,
+        PARTS=1 if largest_NP is None else largest_NP.shape[1],
         FP8=down.dtype == FP8,
         **_meta(tiles),
     )
     return out_ND
-
-
-def quantise_rows(hidden_NF: Tensor) -> tuple[Tensor, Tensor]:
-    """e4m3 values [N, F] and their fp32 scale per row [N]: amax / 448, as `model.precision`."""
-    rows, width = hidden_NF.shape
-    values_NF = torch.empty_like(hidden_NF, dtype=FP8)
-    scale_N = hidden_NF.new_empty(rows, dtype=torch.float32)
-    block = triton.next_power_of_2(width)
-    jit.quantise_kernel[(rows,)](
-        hidden_NF, values_NF, scale_N, F=width, BLOCK=block, num_warps=2, **launch_options()
-    )
-    return values_NF, scale_N
 
 
 def combine(out_ND: Tensor, weight_TK: Tensor) -> Tensor:
@@ -245,7 +251,6 @@ def combine(out_ND: Tensor, weight_TK: Tensor) -> Tensor:
         TOP_K=top_k,
         BLOCK=block,
         num_warps=4,
-        **launch_options(),
     )
     return out_TD
 
@@ -278,5 +283,4 @@ def _meta(tiles: Tiles) -> dict[str, int | bool | None]:
         "PROMOTE": tiles.promote or None,
         "num_warps": tiles.warps,
         "num_stages": tiles.stages,
-        **launch_options(),
     }

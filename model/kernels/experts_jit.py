@@ -7,7 +7,7 @@ tiles, P places of the sorted assignments.
 import triton
 import triton.language as tl
 
-from model.kernels.launch import begin
+from model.kernels.glue_jit import divided, row_scale
 
 
 @triton.jit
@@ -69,6 +69,7 @@ def gate_up_kernel(
     tile_expert_M,
     num_tiles_1,
     hidden_NF,
+    largest_NP,
     assignments,
     NUM_EXPERTS: tl.constexpr,
     D: tl.constexpr,
@@ -80,10 +81,11 @@ def gate_up_kernel(
     BLOCK_INNER: tl.constexpr,
     TMA: tl.constexpr,
     PROMOTE: tl.constexpr,
-    PDL: tl.constexpr,
 ):
-    """One program: BLOCK_ROWS of an expert's rows by BLOCK_OUT gate rows and the same up rows."""
-    begin(PDL)
+    """One program: BLOCK_ROWS of an expert's rows by BLOCK_OUT gate rows and the same up rows.
+
+    largest_NP, if given, takes the largest magnitude of each hidden row's part.
+    """
     num_tiles = tl.load(num_tiles_1)
     block = tl.program_id(0) // num_tiles
     if block >= tl.cdiv(F, BLOCK_OUT):
@@ -113,18 +115,24 @@ def gate_up_kernel(
     out = first + tl.arange(0, BLOCK_OUT)
     inside = out < F
     if FP8:
-        row_scale = tl.load(row_scale_T + token, mask=valid, other=0.0)[None, :]
+        scale_R = tl.load(row_scale_T + token, mask=valid, other=0.0)[None, :]
         scales = scale_EG + gate_row + tl.arange(0, BLOCK_OUT)
-        gate *= row_scale * tl.load(scales, mask=inside, other=0.0)[:, None]
-        up *= row_scale * tl.load(scales + F, mask=inside, other=0.0)[:, None]
+        gate *= scale_R * tl.load(scales, mask=inside, other=0.0)[:, None]
+        up *= scale_R * tl.load(scales + F, mask=inside, other=0.0)[:, None]
     pointers = hidden_NF + assignment[None, :] * F + out[:, None]
-    tl.store(pointers, gated_gelu(gate, up), mask=inside[:, None] & valid[None, :])
+    hidden = gated_gelu(gate, up)
+    tl.store(pointers, hidden, mask=inside[:, None] & valid[None, :])
+    if largest_NP is not None:
+        magnitude = tl.where(inside[:, None], tl.abs(hidden.to(tl.float32)), 0.0)
+        part = largest_NP + assignment * tl.cdiv(F, BLOCK_OUT) + block
+        tl.store(part, tl.max(magnitude, 0), mask=valid)
 
 
 @triton.jit
 def down_kernel(
     hidden_NF,
     row_scale_N,
+    largest_NP,
     weights,
     scale_ED,
     assignment_P,
@@ -135,16 +143,18 @@ def down_kernel(
     NUM_EXPERTS: tl.constexpr,
     D: tl.constexpr,
     F: tl.constexpr,
+    PARTS: tl.constexpr,
     FP8: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_INNER: tl.constexpr,
     TMA: tl.constexpr,
     PROMOTE: tl.constexpr,
-    PDL: tl.constexpr,
 ):
-    """One program: BLOCK_ROWS of an expert's hidden rows by BLOCK_OUT of the model's width."""
-    begin(PDL)
+    """One program: BLOCK_ROWS of an expert's hidden rows by BLOCK_OUT of the model's width.
+
+    With largest_NP the rows are bf16 and quantised here.
+    """
     num_tiles = tl.load(num_tiles_1)
     block = tl.program_id(0) // num_tiles
     if block >= tl.cdiv(D, BLOCK_OUT):
@@ -158,36 +168,31 @@ def down_kernel(
     WHOLE: tl.constexpr = F % BLOCK_INNER == 0
     WHOLE_WEIGHTS: tl.constexpr = WHOLE and D % BLOCK_OUT == 0
     acc = tl.zeros([BLOCK_OUT, BLOCK_ROWS], tl.float32)
+    if largest_NP is not None:
+        part = tl.arange(0, triton.next_power_of_2(PARTS))[None, :]
+        largest = tl.load(
+            largest_NP + assignment[:, None] * PARTS + part,
+            mask=valid[:, None] & (part < PARTS),
+            other=0.0,
+        )
+        scale_R = row_scale(tl.max(largest, 1))
+    elif FP8:
+        scale_R = tl.load(row_scale_N + assignment, mask=valid, other=0.0)
     for inner in range(0, F, BLOCK_INNER):
-        hidden = tl.trans(_row_tile(hidden_NF, assignment, valid, inner, F, BLOCK_INNER, WHOLE))
+        hidden = _row_tile(hidden_NF, assignment, valid, inner, F, BLOCK_INNER, WHOLE)
+        if largest_NP is not None:
+            hidden = divided(hidden.to(tl.float32), scale_R[:, None]).to(tl.float8e4nv)
         weight = _weight_tile(
             weights, row, NUM_EXPERTS * D, inner, F, BLOCK_OUT, BLOCK_INNER, WHOLE_WEIGHTS, TMA
         )
-        acc = tl.dot(weight, hidden, acc, max_num_imprecise_acc=PROMOTE)
+        acc = tl.dot(weight, tl.trans(hidden), acc, max_num_imprecise_acc=PROMOTE)
     out = first + tl.arange(0, BLOCK_OUT)
     inside = out < D
     if FP8:
-        row_scale = tl.load(row_scale_N + assignment, mask=valid, other=0.0)[None, :]
         scale = tl.load(scale_ED + row + tl.arange(0, BLOCK_OUT), mask=inside, other=0.0)
-        acc *= row_scale * scale[:, None]
+        acc *= scale_R[None, :] * scale[:, None]
     pointers = out_ND + assignment[None, :] * D + out[:, None]
     tl.store(pointers, acc.to(tl.bfloat16), mask=inside[:, None] & valid[None, :])
-
-
-@triton.jit
-def quantise_kernel(
-    hidden_NF, values_NF, scale_N, F: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr
-):
-    """One program a row: value = x / scale, scale = amax / 448."""
-    begin(PDL)
-    row = tl.program_id(0)
-    lane = tl.arange(0, BLOCK)
-    mask = lane < F
-    wide = tl.load(hidden_NF + row * F + lane, mask=mask, other=0.0).to(tl.float32)
-    amax = tl.max(tl.abs(wide), axis=0)
-    scale = tl.div_rn(tl.maximum(amax, 1.1754943508222875e-38), 448.0)
-    tl.store(values_NF + row * F + lane, tl.div_rn(wide, scale).to(tl.float8e4nv), mask=mask)
-    tl.store(scale_N + row, scale)
 
 
 @triton.jit
@@ -198,10 +203,8 @@ def combine_kernel(
     D: tl.constexpr,
     TOP_K: tl.constexpr,
     BLOCK: tl.constexpr,
-    PDL: tl.constexpr,
 ):
     """One program: BLOCK columns of a token."""
-    begin(PDL)
     token = tl.program_id(0)
     lane = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = lane < D

@@ -1,13 +1,13 @@
 """Triton kernels between the matrix products of a step: norms, sums, gates, e4m3 on the way out.
 
-One program a row; every rounding of the unfused chain (`model.ops.reference`, `Block.forward`) is
+A row stays in one program's registers; every rounding of the unfused chain (`model.ops.reference`, `Block.forward`) is
 kept, so only the order of fp32 sums differs. Leading dimensions are free; the last is contiguous.
 
-Legend: D model, F hidden.
+Legend: T rows, D model, F hidden, K experts a token, S parts of a split product.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import triton
@@ -36,25 +36,28 @@ class Branch(NamedTuple):
 
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """`reference.rms_norm` in x's dtype."""
-    (out,) = _launch(None, x, None, None, None, None, None, eps, [Branch(weight)])[1]
+    (out,) = _launch(None, x, None, eps, [Branch(weight)])[1]
     return out  # type: ignore[return-value]
 
 
 def rms_norm_quantised(x: Tensor, weight: Tensor | None, eps: float) -> Quantised:
     """`rms_norm`, then `quantise_rows`."""
-    (out,) = _launch(None, x, None, None, None, None, None, eps, [Branch(weight, "fp8")])[1]
+    (out,) = _launch(None, x, None, eps, [Branch(weight, "fp8")])[1]
     return out  # type: ignore[return-value]
 
 
 def norms(x: Tensor, eps: float, branches: Sequence[Branch]) -> list[Tensor | Quantised]:
     """Up to three norms of one x."""
-    return _launch(None, x, None, None, None, None, None, eps, branches)[1]
+    return _launch(None, x, None, eps, branches)[1]
 
 
 def add_rms_norm(
     residual: Tensor, x: Tensor, weight: Tensor | None, eps: float, scalar: Tensor | None = None
 ) -> Tensor:
-    """(residual + rms_norm(x)) * scalar; the scalar has one element."""
+    """(residual + rms_norm(x)) * scalar; the scalar has one element.
+
+    x may also be fp32 parts [S, ..., D] (`dense.linear_fp8_parts`): summed in order and rounded.
+    """
     return add_rms_norm_then_norms(residual, x, weight, eps, scalar, ())[0]
 
 
@@ -67,7 +70,7 @@ def add_rms_norm_then_norms(
     branches: Sequence[Branch],
 ) -> tuple[Tensor, list[Tensor | Quantised]]:
     """`add_rms_norm` and up to three norms of its result."""
-    new, outputs = _launch(residual, x, weight, None, None, None, scalar, eps, branches)
+    new, outputs = _launch(residual, x, weight, eps, branches, scalar)
     assert new is not None
     return new, outputs
 
@@ -82,58 +85,71 @@ def end_block(
     eps: float,
     scalar: Tensor | None,
     branches: Sequence[Branch],
+    weight_TK: Tensor | None = None,
 ) -> tuple[Tensor, list[Tensor | Quantised]]:
     """A block's last lines and what the next block starts from, all [..., D].
 
     (residual + norm(norm(dense) * w_dense + norm(routed) * w_routed) * w_post) * scalar
 
+    Args:
+        dense: or fp32 parts [S, ..., D] (`dense.linear_fp8_parts`): summed in order and rounded.
+        routed: with weight_TK (fp32) the experts' unweighted rows [T * K, D] (`experts.rows_fp8`),
+            which are mixed as `experts.combine` does.
+
     Returns:
         the new residual, and the branches' norms of it (the next block's input norm).
     """
-    new, outputs = _launch(
-        residual, dense, post_weight, routed, dense_weight, routed_weight, scalar, eps, branches
-    )
+    pair = (routed, weight_TK, dense_weight, routed_weight)
+    new, outputs = _launch(residual, dense, post_weight, eps, branches, scalar, pair)
     assert new is not None
     return new, outputs
 
 
 def quantise_rows(x: Tensor) -> Quantised:
     """`model.precision.quantise_rows`, with scales [...] instead of [..., 1]."""
-    size = x.shape[-1]
-    values, scale = _quantised_like(x, size)
-    block, warps = _shape(size)
-    quantise_rows_kernel[(x.numel() // size,)](
-        x.contiguous(), values, scale, SIZE=size, BLOCK=block, num_warps=warps
-    )
+    values, scale = _quantised_like(x, x.shape[-1])
+    _each_row(quantise_rows_kernel, x, values, scale)
     return values, scale
 
 
 def gated_gelu(gate_up: Tensor) -> Tensor:
     """gelu_tanh(gate) * up of a merged [..., 2F], in its dtype."""
-    size = gate_up.shape[-1] // 2
-    out = gate_up.new_empty((*gate_up.shape[:-1], size))
-    block, warps = _shape(size)
-    gate_rows[(out.numel() // size,)](
-        gate_up.contiguous(), out, None, SIZE=size, BLOCK=block, num_warps=warps
-    )
+    out = gate_up.new_empty((*gate_up.shape[:-1], gate_up.shape[-1] // 2))
+    _each_row(gate_rows, gate_up, out, None)
     return out
 
 
 def gated_gelu_quantised(gate_up: Tensor) -> Quantised:
     """`gated_gelu`, then `quantise_rows`."""
-    size = gate_up.shape[-1] // 2
-    values, scale = _quantised_like(gate_up, size)
-    block, warps = _shape(size)
-    gate_rows[(scale.numel(),)](
-        gate_up.contiguous(), values, scale, SIZE=size, BLOCK=block, num_warps=warps
-    )
+    values, scale = _quantised_like(gate_up, gate_up.shape[-1] // 2)
+    _each_row(gate_rows, gate_up, values, scale)
     return values, scale
 
 
-def _shape(size: int) -> tuple[int, int]:
-    """Padded row length and warps: about sixteen values a thread."""
-    block = max(triton.next_power_of_2(size), 32)
-    return block, min(max(block // 512, 1), 16)
+def _block(size: int) -> int:
+    """Padded row length."""
+    return max(triton.next_power_of_2(size), 32)
+
+
+def _norm_warps(size: int, fp8: bool) -> int:
+    """Sixteen values a thread, eight where they are quantised as well."""
+    return min(max(_block(size) // (256 if fp8 else 512), 1), 16)
+
+
+def _rows_and_warps(size: int, fp8: bool) -> tuple[int, int]:
+    """Rows a program and its warps; a short row fits one warp, whose sums need no barrier."""
+    block = _block(size)
+    return 1, 1 if block <= 1024 else _norm_warps(size, fp8)
+
+
+def _each_row(kernel: Any, x: Tensor, out: Tensor, scale: Tensor | None) -> None:
+    size = out.shape[-1]
+    count = out.numel() // size
+    rows, warps = _rows_and_warps(size, scale is not None)
+    kernel[(triton.cdiv(count, rows),)](
+        x.contiguous(), out, scale, count, SIZE=size, BLOCK=_block(size), ROWS=rows,
+        num_warps=warps,
+    )  # fmt: skip
 
 
 def _quantised_like(x: Tensor, size: int) -> Quantised:
@@ -145,42 +161,45 @@ def _launch(
     residual: Tensor | None,
     x: Tensor,
     weight: Tensor | None,
-    pair: Tensor | None,
-    x_weight: Tensor | None,
-    pair_weight: Tensor | None,
-    scalar: Tensor | None,
     eps: float,
     branches: Sequence[Branch],
+    scalar: Tensor | None = None,
+    pair: tuple[Tensor, Tensor | None, Tensor, Tensor] | None = None,
 ) -> tuple[Tensor | None, list[Tensor | Quantised]]:
     """The row kernel on whatever is given; without a residual the branches are norms of x."""
     if len(branches) > _MAX_BRANCHES:
         raise ValueError(f"{len(branches)} branches; at most {_MAX_BRANCHES} fit one kernel")
-    size = x.shape[-1]
-    new = (
-        None
-        if residual is None
-        else torch.empty_like(residual, memory_format=torch.contiguous_format)
-    )
+    like = x if residual is None else residual
+    size, count = like.shape[-1], like.numel() // like.shape[-1]
+    new = None if residual is None else _contiguous_like(residual)
+    other, share_TK, x_weight, other_weight = pair or (None, None, None, None)
     outputs: list[Tensor | Quantised] = []
     arguments: list[Tensor | None] = []
     for branch in branches:
         if branch.kind == "fp8":
-            values, scale = _quantised_like(x, size)
+            values, scale = _quantised_like(like, size)
             outputs.append((values, scale))
             arguments += [branch.weight, values, scale]
         else:
-            out = torch.empty_like(x, memory_format=torch.contiguous_format)
+            out = _contiguous_like(like)
             outputs.append(out)
             arguments += [branch.weight, out, None]
     arguments += [None] * (3 * _MAX_BRANCHES - len(arguments))
     routers = [branch.kind == "router" for branch in branches] + [False] * _MAX_BRANCHES
-    block, warps = _shape(size)
-    norm_rows[(x.numel() // size,)](
+    fp8 = any(branch.kind == "fp8" for branch in branches)
+    norm_rows[(count,)](
         None if residual is None else residual.contiguous(),
         x.contiguous(),
-        None if pair is None else pair.contiguous(),
-        weight, x_weight, pair_weight, scalar, new, *arguments, eps, size**-0.5,
+        None if other is None else other.contiguous(),
+        None if share_TK is None else share_TK.contiguous(),
+        weight, x_weight, other_weight, scalar, new, *arguments, eps, size**-0.5, count * size,
         ROUTER0=routers[0], ROUTER1=routers[1], ROUTER2=routers[2],
-        SIZE=size, BLOCK=block, num_warps=warps,
+        TOP_K=1 if share_TK is None else share_TK.shape[-1],
+        PARTS=x.shape[0] if x.ndim > like.ndim else 1,
+        SIZE=size, BLOCK=_block(size), num_warps=_norm_warps(size, fp8),
     )  # fmt: skip
     return new, outputs
+
+
+def _contiguous_like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)

@@ -33,18 +33,18 @@ def qkv_norm_rope_write(
         key_slots_BGLH, value_slots_BGLH: views of the cache; the last dimension is contiguous.
 
     Returns:
-        q [B, N, L, H], contiguous.
+        q [B, N, L, H], a view of contiguous [B, L, N, H].
     """
     batch, _, length, size = key_slots_BGLH.shape
     qkv = qkv.reshape(batch * length, -1)
-    q_BNLH = qkv.new_empty((batch, num_heads, length, size))
+    q_BLNH = qkv.new_empty((batch, length, num_heads, size))
     heads = math.gcd(num_heads, num_kv_heads, 4)
     half = triton.next_power_of_2(size // 2)
     qkv_rows[(batch * length, (num_heads + 2 * num_kv_heads) // heads)](
-        qkv, q_weight, k_weight, cos_LH, sin_LH, q_BNLH, key_slots_BGLH, value_slots_BGLH,
+        qkv, q_weight, k_weight, cos_LH, sin_LH, q_BLNH, key_slots_BGLH, value_slots_BGLH,
         length, qkv.shape[1], cos_LH.stride(0), sin_LH.stride(0),
         *key_slots_BGLH.stride()[:3], *value_slots_BGLH.stride()[:3], eps,
         N=num_heads, G=num_kv_heads, VALUE_AT=qkv.shape[1] // size - num_kv_heads,
         SIZE=size, HALF=half, HEADS=heads, num_warps=min(max(heads * half // 256, 1), 4),
     )  # fmt: skip
-    return q_BNLH
+    return q_BLNH.transpose(1, 2)

@@ -58,8 +58,7 @@ def qkv_rows(
         sin_a = tl.load(sin, mask=half, other=0.0).to(tl.float32)
         sin_b = tl.load(sin + middle, mask=half, other=0.0).to(tl.float32)
         if first < N:
-            start = q_ptr + (batch.to(tl.int64) * N * length + position) * SIZE
-            out = start + (first + head) * length * SIZE + column
+            out = q_ptr + (token.to(tl.int64) * N + first + head) * SIZE + column
         else:
             start = key_ptr + batch.to(tl.int64) * key_stride_b + position * key_stride_l
             out = start + (first - N + head).to(tl.int64) * key_stride_g + column

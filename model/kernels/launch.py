@@ -1,12 +1,8 @@
 """Programmatic dependent launch: a kernel's blocks start while the kernel before it drains.
 
-Every kernel that takes part calls `begin` before its first access to memory, which keeps the order
-of a stream: it waits until all earlier kernels are complete. Off unless switched on.
+Every kernel that takes part calls `launch_jit.begin` before its first access to memory, which keeps
+the order of a stream: it waits until all earlier kernels are complete. Off unless switched on.
 """
-
-import triton
-import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 _enabled = False
 
@@ -18,13 +14,5 @@ def set_dependent_launch(enabled: bool) -> None:
 
 
 def launch_options() -> dict[str, bool]:
-    """Keyword arguments for a kernel that has a PDL constexpr and calls `begin`."""
+    """Keyword arguments for a kernel that has a PDL constexpr and calls `launch_jit.begin`."""
     return {"PDL": True, "launch_pdl": True} if _enabled else {"PDL": False}
-
-
-@triton.jit
-def begin(PDL: tl.constexpr):
-    """Lets the next kernel start its blocks and waits for the memory of the kernels before."""
-    if PDL:
-        gdc_launch_dependents()
-        gdc_wait()
