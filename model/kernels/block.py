@@ -7,7 +7,8 @@ Legend: B seqs, L positions, T = B * L tokens, D model, N heads, G KV heads, H h
 token.
 """
 
-from typing import Literal, cast
+import itertools
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +16,31 @@ from torch.nn import functional as F
 
 from model.config import ModelConfig
 from model.float8 import ScaledExperts, ScaledLinear
-from model.kernels import glue
-from model.kernels.experts import experts_bf16, experts_fp8
+from model.kernels import dense, glue
+from model.kernels.attention import attention
+from model.kernels.experts import rows_bf16, rows_fp8
 from model.kernels.glue import Branch, Quantised
 from model.kernels.heads import qkv_norm_rope_write
 from model.kernels.routing import route
 from model.kv_cache import FixedSlots, OpenSlots
 from model.layers import Linear, RMSNorm
 from model.moe import Experts, Router
-from model.ops.torch_native import attention
 from model.transformer import Block, Transformer
+
+
+class Carried(NamedTuple):
+    """What one block hands to the next: the residual [B, L, D] and its input norm of it."""
+
+    x_BLD: Tensor
+    normed: Tensor | Quantised
 
 
 def fuse(model: Transformer) -> None:
     """Replaces the blocks of a bf16 or fp8 model by fused ones, in place."""
     assert model.dtype is torch.bfloat16, "kernels=triton computes in bf16"
     blocks = [FusedBlock(block, model.config, i) for i, block in enumerate(model.layers())]
+    for block, following in itertools.pairwise(blocks):
+        block.next_branch = (following.input_branch,)
     model.blocks = nn.ModuleList(blocks)
 
 
@@ -49,7 +59,12 @@ class FusedRouter(nn.Module):
 
 
 class FusedBlock(nn.Module):
-    """One layer; takes and returns what `Block` does."""
+    """One layer; takes what `Block` does or what the block before carried over.
+
+    Attributes:
+        input_branch: the norm it starts with.
+        next_branch: that of the block after it; none after the last.
+    """
 
     layer_scalar: Tensor
     encoder_layer_scalar: Tensor | None
@@ -71,7 +86,8 @@ class FusedBlock(nn.Module):
         kind: Literal["plain", "fp8"] = "fp8" if self._is_fp8 else "plain"
         self._q_weight = _weight(block.attention.q_norm)
         self._k_weight = _weight(block.attention.k_norm)
-        self._input_weight = _weight(block.input_norm)
+        self.input_branch = Branch(_weight(block.input_norm), kind)
+        self.next_branch: tuple[Branch, ...] = ()
         self._post_attention_weight = _weight(block.post_attention_norm)
         self._branches = (
             Branch(_weight(block.pre_dense_norm), kind),
@@ -86,21 +102,21 @@ class FusedBlock(nn.Module):
 
     def forward(
         self,
-        x_BLD: Tensor,
+        x: Tensor | Carried,
         rope_LH: tuple[Tensor, Tensor],
         mask: Tensor | None,
         cache: OpenSlots | FixedSlots,
         scalar: Tensor,
         *,
         whole_prefix: bool,
-    ) -> Tensor:
-        batch_size, length, size = x_BLD.shape
-        x_TD = x_BLD.reshape(-1, size)
-        norm = glue.rms_norm_quantised if self._is_fp8 else glue.rms_norm
-        qkv = _product(self.qkv, norm(x_TD, self._input_weight, self._eps))
+    ) -> Tensor | Carried:
+        if isinstance(x, Tensor):
+            x = Carried(x, glue.norms(x, self._eps, (self.input_branch,))[0])
+        batch_size, length, size = x.x_BLD.shape
+        x_TD = x.x_BLD.reshape(-1, size)
         new_keys, new_values = cache.place(self._layer, length)
         q_BNLH = qkv_norm_rope_write(
-            qkv,
+            _product(self.qkv, x.normed),
             self._q_weight,
             self._k_weight,
             *rope_LH,
@@ -109,41 +125,58 @@ class FusedBlock(nn.Module):
             new_keys,
             new_values,
         )
-        attended = attention(q_BNLH, *cache.settle(self._layer), mask).view(batch_size * length, -1)
-        out_TD = _product(self.output, glue.quantise_rows(attended) if self._is_fp8 else attended)
+        attended = attention(q_BNLH, *cache.settle(self._layer), mask=mask).flatten(0, 1)
+        out_TD = _parts(self.output, glue.quantise_rows(attended) if self._is_fp8 else attended)
         x_TD, (for_dense, for_experts, for_router) = glue.add_rms_norm_then_norms(
             x_TD, out_TD, self._post_attention_weight, self._eps, None, self._branches
         )
-        routing = self.router(for_router)
-        gate = glue.gated_gelu_quantised if self._is_fp8 else glue.gated_gelu
-        dense_TD = _product(self.down, gate(_product(self.gate_up, for_dense)))
-        routed_TD = self._routed(for_experts, *routing)
-        x_TD, _ = glue.end_block(
-            x_TD, dense_TD, routed_TD, *self._end_weights, self._eps, scalar, ()
+        expert_TK, weight_TK = self.router(for_router)
+        x_TD, normed = glue.end_block(
+            x_TD,
+            self._dense(for_dense),
+            self._routed(for_experts, expert_TK),
+            *self._end_weights,
+            self._eps,
+            scalar,
+            self.next_branch,
+            weight_TK,
         )
-        return x_TD.view(batch_size, length, size)
+        x_BLD = x_TD.view(batch_size, length, size)
+        return Carried(x_BLD, normed[0]) if normed else x_BLD
 
-    def _routed(self, x: Tensor | Quantised, expert_TK: Tensor, weight_TK: Tensor) -> Tensor:
+    def _dense(self, x: Tensor | Quantised) -> Tensor:
+        """The dense MLP; [T, D], or fp32 parts of it."""
+        gate_up = self.gate_up
+        if not isinstance(gate_up, ScaledLinear):
+            return _product(self.down, glue.gated_gelu(_product(gate_up, x)))
+        return _parts(self.down, glue.gated_gelu_quantised(_product(gate_up, x)))
+
+    def _routed(self, x: Tensor | Quantised, expert_TK: Tensor) -> Tensor:
+        """Every assignment's expert output, unweighted; [T * K, D]."""
         experts = self.experts
         if isinstance(experts, ScaledExperts):
-            values_TD, scale_T = cast(Quantised, x)
-            return experts_fp8(
-                values_TD,
-                scale_T,
+            return rows_fp8(
+                *cast(Quantised, x),
                 expert_TK,
-                weight_TK,
                 experts.gate_up,
                 experts.gate_up_scale,
                 experts.down,
                 experts.down_scale,
             )
-        return experts_bf16(cast(Tensor, x), expert_TK, weight_TK, experts.gate_up, experts.down)
+        return rows_bf16(cast(Tensor, x), expert_TK, experts.gate_up, experts.down)
 
 
 def _product(linear: Linear | ScaledLinear, x: Tensor | Quantised) -> Tensor:
     if isinstance(linear, ScaledLinear):
-        values_TD, scale_T = cast(Quantised, x)
-        return linear.product(values_TD, scale_T[:, None])
+        values, scale = cast(Quantised, x)
+        return dense.linear_fp8(values.flatten(0, -2), scale.flatten(), linear.weight, linear.scale)
+    return F.linear(cast(Tensor, x), linear.weight)
+
+
+def _parts(linear: Linear | ScaledLinear, x: Tensor | Quantised) -> Tensor:
+    """`_product`, or its fp32 parts, which the norm after it sums."""
+    if isinstance(linear, ScaledLinear):
+        return dense.linear_fp8_parts(*cast(Quantised, x), linear.weight, linear.scale)
     return F.linear(cast(Tensor, x), linear.weight)
 
 

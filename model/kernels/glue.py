@@ -1,7 +1,8 @@
 """Triton kernels between the matrix products of a step: norms, sums, gates, e4m3 on the way out.
 
-A row stays in one program's registers; every rounding of the unfused chain (`model.ops.reference`, `Block.forward`) is
-kept, so only the order of fp32 sums differs. Leading dimensions are free; the last is contiguous.
+A row stays in one program's registers; every rounding of the unfused chain (`model.ops.reference`,
+`Block.forward`) is kept, so only the order of fp32 sums differs. Leading dimensions are free; the
+last is contiguous.
 
 Legend: T rows, D model, F hidden, K experts a token, S parts of a split product.
 """
@@ -131,9 +132,9 @@ def _block(size: int) -> int:
     return max(triton.next_power_of_2(size), 32)
 
 
-def _norm_warps(size: int, fp8: bool) -> int:
-    """Sixteen values a thread, eight where they are quantised as well."""
-    return min(max(_block(size) // (256 if fp8 else 512), 1), 16)
+def _norm_warps(size: int, heavy: bool) -> int:
+    """Sixteen values a thread, eight where they are quantised or mixed as well."""
+    return min(max(_block(size) // (256 if heavy else 512), 1), 16)
 
 
 def _rows_and_warps(size: int, fp8: bool) -> tuple[int, int]:
@@ -186,7 +187,7 @@ def _launch(
             arguments += [branch.weight, out, None]
     arguments += [None] * (3 * _MAX_BRANCHES - len(arguments))
     routers = [branch.kind == "router" for branch in branches] + [False] * _MAX_BRANCHES
-    fp8 = any(branch.kind == "fp8" for branch in branches)
+    heavy = share_TK is not None or any(branch.kind == "fp8" for branch in branches)
     norm_rows[(count,)](
         None if residual is None else residual.contiguous(),
         x.contiguous(),
@@ -196,7 +197,7 @@ def _launch(
         ROUTER0=routers[0], ROUTER1=routers[1], ROUTER2=routers[2],
         TOP_K=1 if share_TK is None else share_TK.shape[-1],
         PARTS=x.shape[0] if x.ndim > like.ndim else 1,
-        SIZE=size, BLOCK=_block(size), num_warps=_norm_warps(size, fp8),
+        SIZE=size, BLOCK=_block(size), num_warps=_norm_warps(size, heavy),
     )  # fmt: skip
     return new, outputs
 

@@ -73,10 +73,10 @@ def _branch(
 
 @triton.jit
 def _weighted_rows(
-    rows_ptr, weight_ptr, row, column, real, TOP_K: tl.constexpr, SIZE: tl.constexpr
+    rows_ptr, weight_ptr, token, column, real, TOP_K: tl.constexpr, SIZE: tl.constexpr
 ):
     """A token's weighted sum over its experts' answers, in order; loads do not wait for sums."""
-    first = row.to(tl.int64) * TOP_K
+    first = token.to(tl.int64) * TOP_K
     total = tl.zeros(real.shape, tl.float32)
     for k in tl.static_range(TOP_K):
         answer = tl.load(rows_ptr + (first + k) * SIZE + column, mask=real, other=0.0)
@@ -102,11 +102,12 @@ def norm_rows(
     DTYPE: tl.constexpr = (
         x_ptr.dtype.element_ty if residual_ptr is None else residual_ptr.dtype.element_ty
     )
-    row = tl.program_id(0) + tl.arange(0, 1)[:, None]
+    token = tl.program_id(0)
+    row = token + tl.arange(0, 1)[:, None]
     column = tl.arange(0, BLOCK)[None, :]
     inside = row >= 0
-    real = inside & (column < SIZE)
-    start = row.to(tl.int64) * SIZE
+    real = column < SIZE
+    start = token.to(tl.int64) * SIZE
     x = tl.load(x_ptr + start + column, mask=real, other=0.0).to(tl.float32)
     if PARTS > 1:
         for part in tl.static_range(1, PARTS):
@@ -118,7 +119,7 @@ def norm_rows(
         if pair_share_ptr is None:
             pair = tl.load(pair_ptr + start + column, mask=real, other=0.0).to(tl.float32)
         else:
-            pair = _weighted_rows(pair_ptr, pair_share_ptr, row, column, real, TOP_K, SIZE)
+            pair = _weighted_rows(pair_ptr, pair_share_ptr, token, column, real, TOP_K, SIZE)
             pair = pair.to(DTYPE).to(tl.float32)
     x_weight = _load(x_weight_ptr, column, real)
     pair_weight = _load(pair_weight_ptr, column, real)

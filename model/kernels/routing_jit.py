@@ -1,0 +1,88 @@
+"""Device code of `model.kernels.routing`.
+
+Legend: T tokens, E experts, K experts a token, N = T * K assignments, M row tiles, P places.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def route_kernel(
+    scores_TE,
+    per_expert_scale_E,
+    expert_TK,
+    weight_TK,
+    stride_T,
+    NUM_EXPERTS: tl.constexpr,
+    EXPERTS_POW2: tl.constexpr,
+    TOP_K: tl.constexpr,
+    TOP_K_POW2: tl.constexpr,
+):
+    """One program a token."""
+    token = tl.program_id(0)
+    expert = tl.arange(0, EXPERTS_POW2)
+    real = expert < NUM_EXPERTS
+    score = tl.load(scores_TE + token * stride_T + expert, mask=real, other=float("-inf"))
+    score = score.to(tl.float32)
+    exp = tl.exp(score - tl.max(score, axis=0))
+    left = tl.where(real, exp / tl.sum(exp, axis=0), -1.0)
+    slot = tl.arange(0, TOP_K_POW2)
+    chosen = tl.zeros([TOP_K_POW2], tl.int32)
+    probability = tl.zeros([TOP_K_POW2], tl.float32)
+    for k in tl.static_range(TOP_K):
+        best, index = tl.max(left, axis=0, return_indices=True)
+        chosen = tl.where(slot == k, index, chosen)
+        probability = tl.where(slot == k, best, probability)
+        left = tl.where(expert == index, -1.0, left)
+    scale = tl.load(per_expert_scale_E + chosen).to(tl.float32)
+    weight = probability / tl.sum(probability, axis=0) * scale
+    tl.store(expert_TK + token * TOP_K + slot, chosen, mask=slot < TOP_K)
+    tl.store(weight_TK + token * TOP_K + slot, weight, mask=slot < TOP_K)
+
+
+@triton.jit
+def sort_kernel(
+    expert_N,
+    assignment_P,
+    tile_expert_M,
+    num_tiles_1,
+    assignments,
+    max_tiles,
+    EXPERTS_POW2: tl.constexpr,
+    TILES_POW2: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """One program an expert: each counts all of them, so none waits for another."""
+    mine = tl.program_id(0)
+    lane = tl.arange(0, CHUNK)
+    bins = tl.arange(0, EXPERTS_POW2)
+    counts = tl.zeros([EXPERTS_POW2], tl.int32)
+    for start in range(0, assignments, CHUNK):
+        inside = start + lane < assignments
+        expert = tl.load(expert_N + start + lane, mask=inside, other=0)
+        counts += tl.histogram(expert, EXPERTS_POW2, mask=inside)
+    tiles = (counts + (BLOCK_ROWS - 1)) // BLOCK_ROWS
+    first = tl.sum(tl.where(bins < mine, tiles, 0), axis=0)
+    own_tiles = tl.sum(tl.where(bins == mine, tiles, 0), axis=0)
+    own_rows = tl.sum(tl.where(bins == mine, counts, 0), axis=0)
+    base = first * BLOCK_ROWS
+
+    done = 0
+    for start in range(0, assignments, CHUNK):
+        inside = start + lane < assignments
+        expert = tl.load(expert_N + start + lane, mask=inside, other=-1)
+        hit = (expert == mine).to(tl.int32)
+        place = base + done + tl.cumsum(hit, axis=0) - 1
+        tl.store(assignment_P + place, start + lane, mask=hit != 0)
+        done += tl.sum(hit, axis=0)
+    padding = own_rows + tl.arange(0, BLOCK_ROWS)
+    tl.store(assignment_P + base + padding, assignments, mask=padding < own_tiles * BLOCK_ROWS)
+
+    tile = tl.arange(0, TILES_POW2)
+    tl.store(tile_expert_M + tile, mine, mask=(tile >= first) & (tile < first + own_tiles))
+    if mine == 0:
+        total = tl.sum(tiles, axis=0)
+        tl.store(tile_expert_M + tile, -1, mask=(tile >= total) & (tile < max_tiles))
+        tl.store(num_tiles_1, total)

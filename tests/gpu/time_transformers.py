@@ -1,0 +1,653 @@
+"""`transformers` at the full 26B-A4B shape with random weights: the baseline on one GPU.
+
+    python3 -m tests.gpu.time_transformers --device cuda --out FILE.json --seconds 110
+
+Fixed work, batch 1: 1024 random prompt ids, canvases of 256 in 16 forced denoise steps each. Each
+setting is a row; the file is written again after every row. Needs torch and transformers only, no
+checkpoint: parameters are drawn on the device. `--shape mini --device cpu` tries the script itself.
+"""
+
+import argparse
+import gc
+import json
+import math
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+BEGIN = time.perf_counter()
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from transformers import (  # noqa: E402
+    DiffusionGemmaConfig,
+    DiffusionGemmaForBlockDiffusion,
+    Gemma4ForCausalLM,
+    Gemma4TextConfig,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
+from transformers.models.diffusion_gemma import DiffusionGemmaTextConfig  # noqa: E402
+from transformers.models.diffusion_gemma.generation_diffusion_gemma import (  # noqa: E402
+    DiffusionGemmaGenerationConfig,
+    EntropyBoundSamplerConfig,
+)
+
+AR_RESERVE = 35.0
+"""Seconds kept for the autoregressive sibling while the diffusion rows run."""
+
+_VISION = {
+    "model_type": "gemma4_vision",
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "patch_size": 4,
+    "pooling_kernel_size": 3,
+    "position_embedding_size": 64,
+    "default_output_length": 16,
+}
+"""The class always builds a vision tower; a tiny one, never called and not counted."""
+
+
+class OutOfTime(BaseException):
+    """Raised by the alarm; no `Exception`, so that no compiler takes it for one of its own."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One architecture and the work measured on it."""
+
+    text: dict[str, Any]
+    image_ids: tuple[int, int, int]
+    canvas: int
+    prompt: int
+    steps: int
+    ar_tokens: int
+    canvases: int | None = None
+
+
+def _layer_types(count: int) -> list[str]:
+    return ["full_attention" if i % 6 == 5 else "sliding_attention" for i in range(count)]
+
+
+SHAPES = {
+    "full": Shape(
+        text={
+            "vocab_size": 262144,
+            "hidden_size": 2816,
+            "intermediate_size": 2112,
+            "num_hidden_layers": 30,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 8,
+            "head_dim": 256,
+            "global_head_dim": 512,
+            "num_global_key_value_heads": 2,
+            "num_experts": 128,
+            "top_k_experts": 8,
+            "moe_intermediate_size": 704,
+            "sliding_window": 1024,
+            "max_position_embeddings": 262144,
+            "layer_types": _layer_types(30),
+        },
+        image_ids=(255999, 258882, 258880),
+        canvas=256,
+        prompt=1024,
+        steps=16,
+        ar_tokens=64,
+    ),
+    "mini": Shape(
+        text={
+            "vocab_size": 512,
+            "hidden_size": 128,
+            "intermediate_size": 96,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 32,
+            "global_head_dim": 64,
+            "num_global_key_value_heads": 1,
+            "num_experts": 8,
+            "top_k_experts": 2,
+            "moe_intermediate_size": 64,
+            "sliding_window": 64,
+            "max_position_embeddings": 1024,
+            "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+        },
+        image_ids=(509, 510, 511),
+        canvas=16,
+        prompt=48,
+        steps=3,
+        ar_tokens=8,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table.
+
+    Attributes:
+        needs: remaining seconds below which the row is not started.
+    """
+
+    name: str
+    experts: str
+    cache: str
+    compiled: bool
+    needs: float
+    repeats: int = 3
+
+    @property
+    def autoregressive(self) -> bool:
+        return self.name.startswith("ar-")
+
+    def __str__(self) -> str:
+        return f"{self.experts} sdpa {self.cache}{' compiled' if self.compiled else ''}"
+
+
+SETTINGS = [
+    Setting("dynamic", "grouped_mm", "dynamic", False, needs=10),
+    Setting("static", "grouped_mm", "static", False, needs=10),
+    Setting("compiled", "grouped_mm", "static", True, needs=40),
+    Setting("eager", "eager", "dynamic", False, needs=45, repeats=1),
+    Setting("ar-dynamic", "grouped_mm", "dynamic", False, needs=8),
+    Setting("ar-compiled", "grouped_mm", "static", True, needs=25),
+]
+
+
+# Building
+
+
+def diffusion_config(shape: Shape) -> DiffusionGemmaConfig:
+    text = DiffusionGemmaTextConfig(
+        **{**shape.text, "final_logit_softcapping": 30.0}, use_bidirectional_attention="vision"
+    )
+    return DiffusionGemmaConfig(
+        text_config=text,
+        vision_config=dict(_VISION),
+        canvas_length=shape.canvas,
+        boi_token_id=shape.image_ids[0],
+        eoi_token_id=shape.image_ids[1],
+        image_token_id=shape.image_ids[2],
+    )
+
+
+def autoregressive_config(shape: Shape) -> Gemma4TextConfig:
+    return Gemma4TextConfig(
+        **shape.text,
+        final_logit_softcapping=30.0,
+        attention_k_eq_v=True,
+        enable_moe_block=True,
+        hidden_size_per_layer_input=0,
+        vocab_size_per_layer_input=shape.text["vocab_size"],
+        num_kv_shared_layers=0,
+        use_double_wide_mlp=False,
+    )
+
+
+def on_meta(shape: Shape, *, autoregressive: bool) -> nn.Module:
+    """The model in bf16 without storage; encoder and decoder share parameters already."""
+    with torch.device("meta"):
+        if autoregressive:
+            text = autoregressive_config(shape)
+            return Gemma4ForCausalLM._from_config(text, dtype=torch.bfloat16).eval()
+        whole = diffusion_config(shape)
+        return DiffusionGemmaForBlockDiffusion._from_config(whole, dtype=torch.bfloat16).eval()
+
+
+def count_text_parameters(model: nn.Module) -> int:
+    return sum(p.numel() for n, p in model.named_parameters() if "vision" not in n)
+
+
+@torch.no_grad()
+def materialise(model: nn.Module, device: torch.device, seed: int) -> None:
+    """Storage and seeded random values on the device, each shared parameter once."""
+    made: dict[int, Tensor] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            if id(parameter) not in made:
+                empty = torch.empty_like(parameter, device=device)
+                made[id(parameter)] = nn.Parameter(empty, requires_grad=False)
+                made[id(parameter)]._is_hf_initialized = True  # type: ignore[attr-defined]
+            module._parameters[name] = made[id(parameter)]  # type: ignore[assignment]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.ones_like(buffer, device=device)
+    model.initialize_weights()  # type: ignore[operator]  # what buffers hold: rotary frequencies
+    generator = torch.Generator(device).manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            parameter.fill_(1.0)
+            continue
+        scale = 0.5 if "embed_tokens" in name or "lm_head" in name else 1.0
+        std = scale * parameter.shape[-1] ** -0.5
+        parameter.normal_(0.0, std, generator=generator)
+    for name, buffer in model.named_buffers():
+        if name.endswith("layer_scalar"):
+            buffer.fill_(1.0)
+
+
+def build(
+    shape: Shape, device: torch.device, seed: int, *, autoregressive: bool
+) -> tuple[nn.Module, dict[str, Any]]:
+    begin = time.perf_counter()
+    model = on_meta(shape, autoregressive=autoregressive)
+    materialise(model, device, seed)
+    synchronize(device)
+    facts = {
+        "build_s": time.perf_counter() - begin,
+        "text_parameters": count_text_parameters(model),
+        "bytes_on_device": torch.cuda.memory_allocated() if device.type == "cuda" else None,
+    }
+    return model, facts
+
+
+def free(model: nn.Module) -> None:
+    """Gives the parameters' memory back whoever still refers to them."""
+    for parameter in model.parameters():
+        if parameter.device.type != "meta":
+            parameter.data.untyped_storage().resize_(0)
+
+
+def compiled_parts(model: nn.Module) -> list[str]:
+    """The names under which transformers keeps what it compiled."""
+    return [name for name in [*vars(model), *model._modules] if name.startswith("_compiled")]
+
+
+def forget(model: nn.Module) -> None:
+    """Drops what a row left on the model: its static cache, its compiled functions."""
+    for name in [*(["_cache"] if hasattr(model, "_cache") else []), *compiled_parts(model)]:
+        delattr(model, name)
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+# Measuring
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Steps(LogitsProcessor):
+    """Notes when each forward's logits reach the sampler; changes nothing."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self.lengths: list[int] = []
+        self._marks: list[Any] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self._on_gpu:
+            mark: Any = torch.cuda.Event(enable_timing=True)
+            mark.record()
+        else:
+            mark = time.perf_counter()
+        self.lengths.append(input_ids.shape[1])
+        self._marks.append(mark)
+        return scores
+
+    def gaps(self, *, same_length: bool) -> list[float]:
+        """Milliseconds between successive forwards; of the same canvas only where asked."""
+        found = []
+        for i in range(1, len(self._marks)):
+            if same_length and self.lengths[i] != self.lengths[i - 1]:
+                continue
+            a, b = self._marks[i - 1 : i + 1]
+            found.append(a.elapsed_time(b) if self._on_gpu else 1e3 * (b - a))
+        return found
+
+
+class Deliveries:
+    """A streamer that notes when tokens arrive on the host; the prompt comes first."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, value: Tensor) -> None:
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        pass
+
+
+Generation = Callable[[Steps, Deliveries], int]
+"""Generates once; returns the number of new tokens."""
+
+
+def prompt_of(shape: Shape, device: torch.device, seed: int) -> Tensor:
+    """Random ids, none of them special."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(8, min(shape.image_ids), (1, shape.prompt), generator=generator).to(device)
+
+
+def diffusion_generation(
+    model: nn.Module, shape: Shape, setting: Setting, ids: Tensor, canvases: int
+) -> Generation:
+    model.set_experts_implementation(setting.experts)  # type: ignore[operator]
+    model.set_attn_implementation("sdpa")  # type: ignore[operator]
+    model.generation_config.eos_token_id = None  # type: ignore[union-attr]
+    settings = DiffusionGemmaGenerationConfig(
+        max_new_tokens=canvases * shape.canvas,
+        max_denoising_steps=shape.steps,
+        sampler_config=EntropyBoundSamplerConfig(entropy_bound=0.1),
+        t_min=0.4,
+        t_max=0.8,
+        stability_threshold=shape.steps,
+        confidence_threshold=0.005,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=None,
+        cache_implementation=setting.cache,
+        disable_compile=not setting.compiled,
+    )
+    mask = torch.ones_like(ids)
+
+    def run(steps: Steps, deliveries: Deliveries) -> int:
+        found = model.generate(  # type: ignore[operator]
+            ids,
+            attention_mask=mask,
+            generation_config=settings,
+            logits_processor=LogitsProcessorList([steps]),
+            streamer=deliveries,
+        )
+        return found.sequences.shape[1] - ids.shape[1]
+
+    return run
+
+
+def autoregressive_generation(
+    model: nn.Module, shape: Shape, setting: Setting, ids: Tensor
+) -> Generation:
+    model.set_experts_implementation(setting.experts)  # type: ignore[operator]
+    model.set_attn_implementation("sdpa")  # type: ignore[operator]
+    model.generation_config.eos_token_id = None  # type: ignore[union-attr]
+    settings = GenerationConfig(
+        max_new_tokens=shape.ar_tokens,
+        do_sample=False,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=None,
+        cache_implementation="static" if setting.cache == "static" else None,
+        disable_compile=not setting.compiled,
+    )
+    mask = torch.ones_like(ids)
+
+    def run(steps: Steps, deliveries: Deliveries) -> int:
+        found = model.generate(  # type: ignore[operator]
+            ids,
+            attention_mask=mask,
+            generation_config=settings,
+            logits_processor=LogitsProcessorList([steps]),
+            streamer=deliveries,
+        )
+        return found.shape[1] - ids.shape[1]
+
+    return run
+
+
+def experts_touched(model: nn.Module, run: Generation, device: torch.device) -> float:
+    """Distinct experts a layer and denoise forward, mean; of an untimed generation."""
+    counts: list[int] = []
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        counts.append(output[-1].unique().numel())
+
+    routers = [
+        m for n, m in model.named_modules() if "decoder.layers" in n and n.endswith("router")
+    ]
+    hooks = [router.register_forward_hook(note) for router in routers]
+    try:
+        run(Steps(device), Deliveries())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sum(counts) / len(counts) if counts else math.nan
+
+
+@contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """Raises `OutOfTime` in here after so many seconds."""
+
+    def ring(*_: Any) -> None:
+        raise OutOfTime
+
+    previous = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.1), 5.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def measure(
+    row: dict[str, Any], run: Generation, device: torch.device, block: int, expected: int
+) -> None:
+    """One warm-up, then the repeats; fills the row as it goes. `block`: tokens a delivery."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    begin = time.perf_counter()
+    run(Steps(device), Deliveries())
+    synchronize(device)
+    row["warmup_s"] = time.perf_counter() - begin
+    gaps: list[float] = []
+    for _ in range(row["repeats"]):
+        steps, deliveries = Steps(device), Deliveries()
+        synchronize(device)
+        begin = time.perf_counter()
+        tokens = run(steps, deliveries)
+        synchronize(device)
+        seconds = time.perf_counter() - begin
+        assert (tokens, len(steps.lengths)) == (row["tokens_out"], expected), (
+            f"{tokens} tokens, {len(steps.lengths)} forwards"
+        )
+        first, last = deliveries.times[1], deliveries.times[-1]
+        row["seconds"].append(seconds)
+        row["first_delivery_s"].append(first - begin)
+        row["e2e_tok_per_s"].append(tokens / seconds)
+        if last > first:
+            row["decode_tok_per_s"].append((tokens - block) / (last - first))
+        gaps += steps.gaps(same_length=block > 1)
+        row["step_ms"] = statistics.median(gaps)
+        row["step_ms_quartiles"] = statistics.quantiles(gaps, n=4)
+        if device.type == "cuda":
+            row["peak_bytes"] = torch.cuda.max_memory_allocated()
+
+
+# The table
+
+
+class Report:
+    """The JSON file, written again after every row."""
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        self._path = path
+        self.content: dict[str, Any] = {**facts, "models": {}, "rows": []}
+        self.save()
+
+    def save(self) -> None:
+        self.content["total_s"] = time.perf_counter() - BEGIN
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.content, indent=1) + "\n")
+        partial.replace(self._path)
+
+    def print_table(self) -> None:
+        columns = "row", "setting", "tokens", "seconds", "step ms", "e2e", "decode", "GB", "status"
+        print("{:12} {:34} {:>7} {:>8} {:>8} {:>8} {:>8} {:>6}  {}".format(*columns))
+        for row in self.content["rows"]:
+            peak = row.get("peak_bytes")
+            print(
+                f"{row['name']:12} {row['setting']:34} {row['tokens_out']:7d}"
+                f" {_middle(row['seconds']):>8} {_number(row.get('step_ms')):>8}"
+                f" {_middle(row['e2e_tok_per_s']):>8} {_middle(row['decode_tok_per_s']):>8}"
+                f" {_number(peak and peak / 1e9):>6}  {row['status']}"
+            )
+        print("seconds, e2e and decode tok/s: medians of the repeats; all in the JSON")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _middle(values: list[float]) -> str:
+    return _number(statistics.median(values) if values else None)
+
+
+def run_row(
+    report: Report,
+    setting: Setting,
+    model: nn.Module,
+    shape: Shape,
+    device: torch.device,
+    limit_s: float,
+) -> None:
+    """Measures a setting within a time limit; whatever goes wrong becomes the row's status."""
+    canvases = shape.canvases or 1
+    ids = prompt_of(shape, device, seed=1)
+    row: dict[str, Any] = {
+        "name": setting.name,
+        "setting": f"{'AR ' if setting.autoregressive else ''}{setting}",
+        "experts": setting.experts,
+        "attention": "sdpa",
+        "cache": setting.cache,
+        "compile_asked": setting.compiled,
+        "prompt": shape.prompt,
+        "canvases": None if setting.autoregressive else canvases,
+        "steps_a_canvas": None if setting.autoregressive else shape.steps,
+        "tokens_out": shape.ar_tokens if setting.autoregressive else canvases * shape.canvas,
+        "repeats": setting.repeats,
+        "seconds": [],
+        "first_delivery_s": [],
+        "e2e_tok_per_s": [],
+        "decode_tok_per_s": [],
+        "status": "running",
+        "started_at_s": time.perf_counter() - BEGIN,
+        "limit_s": limit_s,
+    }
+    report.content["rows"].append(row)
+    report.save()
+    print(f"[{row['started_at_s']:6.1f} s] {row['name']}: {row['setting']}", flush=True)
+    try:
+        with alarm(limit_s):
+            if setting.autoregressive:
+                run = autoregressive_generation(model, shape, setting, ids)
+                measure(row, run, device, 1, shape.ar_tokens)
+            else:
+                if setting.name == "dynamic":
+                    short = replace(shape, steps=2)
+                    probe = diffusion_generation(model, short, setting, ids, 1)
+                    row["experts_touched"] = experts_touched(model, probe, device)
+                run = diffusion_generation(model, shape, setting, ids, canvases)
+                measure(row, run, device, shape.canvas, canvases * shape.steps)
+        row["status"] = "ok"
+    except OutOfTime:
+        done = len(row["seconds"])
+        row["status"] = f"out of time after {done} repeats" if done else "out of time in warm-up"
+    except Exception as error:  # the row's own result
+        message = " ".join(str(error).split())[:300]
+        row["status"] = f"{type(error).__name__}: {message}"
+    row["ended_at_s"] = time.perf_counter() - BEGIN
+    row["compiled"] = bool(compiled_parts(model))  # transformers compiles only where it sees fit
+    report.save()
+    forget(model)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=110.0, help="in all, building included")
+    parser.add_argument("--compile-seconds", type=float, default=60.0, help="limit a compiled row")
+    parser.add_argument("--shape", choices=SHAPES, default="full")
+    parser.add_argument("--canvases", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    names = [setting.name for setting in SETTINGS]
+    parser.add_argument("--rows", nargs="+", choices=names, default=names)
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    shape = replace(SHAPES[arguments.shape], canvases=arguments.canvases)
+    chosen = [setting for setting in SETTINGS if setting.name in arguments.rows]
+    torch.manual_seed(arguments.seed)
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # tiny products: threads would only wait for each other
+
+    def remaining() -> float:
+        return arguments.seconds - (time.perf_counter() - BEGIN)
+
+    on_gpu = device.type == "cuda"
+    report = Report(
+        arguments.out,
+        {
+            "transformers": transformers.__version__,
+            "torch": torch.__version__,
+            "python": sys.version.split()[0],
+            "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+            "shape": arguments.shape,
+            "weights": "random bf16",
+            "seconds": arguments.seconds,
+            "compile_seconds": arguments.compile_seconds,
+        },
+    )
+    for kind in (False, True):
+        rows = [setting for setting in chosen if setting.autoregressive == kind]
+        if not rows or remaining() < 12:
+            continue
+        reserve = 0.0
+        if not kind and any(setting.autoregressive for setting in chosen):
+            reserve = min(AR_RESERVE, arguments.seconds / 3)
+        name = "autoregressive" if kind else "diffusion"
+        try:
+            model, facts = build(shape, device, arguments.seed, autoregressive=kind)
+        except Exception as error:  # the other model's rows still count
+            report.content["models"][name] = {"error": f"{type(error).__name__}: {error}"}
+            report.save()
+            print(f"{name}: not built, {type(error).__name__}: {error}", flush=True)
+            continue
+        report.content["models"][name] = facts
+        report.save()
+        print(
+            f"built {facts['text_parameters']:,} parameters in {facts['build_s']:.1f} s", flush=True
+        )
+        for setting in rows:
+            left = remaining() - reserve
+            if left < min(setting.needs, arguments.seconds / 3):
+                print(f"{setting.name}: skipped, {left:.0f} s left", flush=True)
+                continue
+            limit = min(left, arguments.compile_seconds) if setting.compiled else left
+            run_row(report, setting, model, shape, device, limit)
+        free(model)
+        del model
+        gc.collect()
+        if on_gpu:
+            torch.cuda.empty_cache()
+    report.save()
+    report.print_table()
+    sys.stdout.flush()
+    if any("out of time" in row["status"] for row in report.content["rows"]):
+        os._exit(0)  # an interrupted compiler's threads are not waited for
+
+
+if __name__ == "__main__":
+    main()
