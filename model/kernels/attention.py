@@ -14,6 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from model.kernels.attention_jit import (
     attend,
     combine,
+    combine_row,
     find_ranges,
     mix_tiles,
     score_tiles,
@@ -22,6 +23,7 @@ from model.ops import torch_native
 
 # A single position's mask is read by the attention itself up to this length of a split.
 _SCAN_UP_TO = 4096
+_UNROLLED = 8  # splits
 # Of `TwoProducts`: 512 MiB of scratch.
 _MAX_WEIGHTS = 1 << 28
 
@@ -73,15 +75,17 @@ class TwoProducts:
     tma: bool = True
 
 
-def default_tiles(rows: int, size: int, weights: int) -> Tiles | TwoProducts:
+def default_tiles(rows: int, size: int, weights: int, *, masked: bool) -> Tiles | TwoProducts:
     """For `rows` rows of a KV head, heads of a size and B * G * M * K weights altogether."""
     if rows <= 16:
         return Tiles(16, 32, size, 4, 3 if size <= 256 else 2, programs=264, tma=False)
     if rows < 128:
         return Tiles(64, 64 if size <= 256 else 32, min(size, 256), 4, 2)
-    if size > 256:
-        return TwoProducts() if weights <= _MAX_WEIGHTS else Tiles(128, 32, 256, 8, 2)
-    return Tiles(128, 64, size, 8, 2)
+    if size <= 256:
+        return Tiles(128, 64, size, 8, 2)
+    if weights > _MAX_WEIGHTS:
+        return Tiles(128, 64, 256, 8, 1)
+    return TwoProducts(keys=64, warps=4) if masked else TwoProducts()
 
 
 def attention(
@@ -112,7 +116,8 @@ def attention(
         return torch_native.attention(q_BNLH, k_BGKH, v_BGKH, mask)
     if tiles is None:
         weights = batch * num_heads * length * k_BGKH.shape[2]
-        tiles = default_tiles(length * (num_heads // k_BGKH.shape[1]), size, weights)
+        rows = length * (num_heads // k_BGKH.shape[1])
+        tiles = default_tiles(rows, size, weights, masked=mask is not None)
     if isinstance(tiles, TwoProducts):
         ranges = key_ranges(mask) if mask is not None and mask.dtype is torch.bool else mask
         return _two_products(q_BNLH, k_BGKH, v_BGKH, ranges, tiles).flatten(2)
@@ -153,14 +158,17 @@ def _flash(
         WHOLE=num_keys % tiles.keys == 0 and mask is None, TMA=tiles.tma,
         STAGES=tiles.stages, num_warps=tiles.warps,
     )  # fmt: skip
-    if splits > 1:
-        wide = rows < 64
-        columns = min(size, 128) if wide else size
-        combine_rows = 1 if wide else 4
-        combine[(triton.cdiv(rows, combine_rows) * (size // columns), batch * groups)](
-            part, lse, out_BLNH, length, splits,
-            G=groups, R=num_heads // groups, H=size, ROWS=combine_rows, COLUMNS=columns,
-            STEP=min(triton.next_power_of_2(splits), 16 if wide else 4), num_warps=4,
+    heads = {"G": groups, "R": num_heads // groups, "H": size}
+    if splits > _UNROLLED:
+        columns = min(size, 64)
+        combine_row[(rows * (size // columns), batch * groups)](
+            part, lse, out_BLNH, length, splits, **heads,
+            SPLITS=triton.next_power_of_2(splits), COLUMNS=columns, num_warps=4,
+        )  # fmt: skip
+    elif splits > 1:
+        combine[(triton.cdiv(rows, 4), batch * groups)](
+            part, lse, out_BLNH, length, **heads, SPLITS=splits, ROWS=4, COLUMNS=size,
+            num_warps=size // 64 or 1,
         )  # fmt: skip
     return out_BLNH
 

@@ -9,7 +9,9 @@ import triton.language as tl
 
 LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
 NO_KEY: tl.constexpr = tl.constexpr(2147483647)
-HIDDEN: tl.constexpr = tl.constexpr(-1e30)  # a masked score: finite, so that no row becomes NaN
+# A masked score: finite, so that no row becomes NaN, and a power of two, so that its product with
+# LOG2E is exact: a fused multiply-add of it and of a row's maximum, both HIDDEN, must give 0.
+HIDDEN: tl.constexpr = tl.constexpr(-(2.0**100))
 
 
 @triton.jit
@@ -135,44 +137,59 @@ def attend(
     tl.store(written, mixed.to(out.dtype.element_ty), mask=real[:, None])
 
 
-@triton.jit(do_not_specialize=["length", "num_splits"])
+@triton.jit(do_not_specialize=["length"])
 def combine(
-    part_PBGMH, lse_PBGM, out_BLNH, length, num_splits,
-    G: tl.constexpr, R: tl.constexpr, H: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    STEP: tl.constexpr,
+    part_PBGMH, lse_PBGM, out_BLNH, length,
+    G: tl.constexpr, R: tl.constexpr, H: tl.constexpr, SPLITS: tl.constexpr, ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Weighted mean over the splits, STEP at a time, of ROWS rows and COLUMNS of the head."""
-    group = tl.program_id(1) % G
-    batch = tl.program_id(1) // G
+    """Weighted mean over the splits of ROWS rows and COLUMNS of the head; all loads at once."""
+    batch, group = tl.program_id(1) // G, tl.program_id(1) % G
     row = tl.program_id(0) // (H // COLUMNS) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(0) % (H // COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
     real = row < length * R
-    splits = tl.arange(0, STEP)
-    rows_all = tl.num_programs(1).to(tl.int64) * (length * R)
+    per_split = tl.num_programs(1).to(tl.int64) * (length * R)
     place = tl.program_id(1).to(tl.int64) * (length * R) + row
     highest = tl.full([ROWS], 3 * HIDDEN, tl.float32)
+    for split in tl.static_range(SPLITS):
+        log = tl.load(lse_PBGM + split * per_split + place, mask=real, other=0.0)
+        highest = tl.maximum(highest, log)
     total = tl.zeros([ROWS], tl.float32)
     mixed = tl.zeros([ROWS, COLUMNS], tl.float32)
-    for first in range(0, num_splits, STEP):
-        split = first + splits
-        inside = (split < num_splits)[:, None] & real[None, :]
-        at = split.to(tl.int64)[:, None] * rows_all + place[None, :]
-        parts = tl.load(
-            part_PBGMH + at[:, :, None] * H + column[None, None, :],
-            mask=inside[:, :, None], other=0.0,
-        )  # fmt: skip
-        log = tl.load(lse_PBGM + at, mask=inside, other=3 * HIDDEN)
-        higher = tl.maximum(highest, tl.max(log, 0))
-        weights = tl.where(inside, tl.exp2(log - higher[None, :]), 0.0)
-        shrink = tl.exp2(highest - higher)
-        total = total * shrink + tl.sum(weights, 0)
-        mixed = mixed * shrink[:, None] + tl.sum(parts.to(tl.float32) * weights[:, :, None], 0)
-        highest = higher
-    mixed = mixed / tl.where(total > 0, total, 1.0)[:, None]
+    for split in tl.static_range(SPLITS):
+        at = split * per_split + place
+        part = tl.load(
+            part_PBGMH + at[:, None] * H + column[None, :], mask=real[:, None], other=0.0
+        )
+        weight = tl.exp2(tl.load(lse_PBGM + at, mask=real, other=0.0) - highest)
+        total += weight
+        mixed += part.to(tl.float32) * weight[:, None]
+    mixed = mixed / total[:, None]
     token, head = row // R, group * R + row % R
     written = (batch.to(tl.int64) * length + token) * (G * R) + head
     out = out_BLNH + written[:, None] * H + column[None, :]
     tl.store(out, mixed.to(out_BLNH.dtype.element_ty), mask=real[:, None])
+
+
+@triton.jit(do_not_specialize=["length", "num_splits"])
+def combine_row(
+    part_PBGMH, lse_PBGM, out_BLNH, length, num_splits,
+    G: tl.constexpr, R: tl.constexpr, H: tl.constexpr, SPLITS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """`combine` of one row and many splits, at most SPLITS."""
+    batch, group = tl.program_id(1) // G, tl.program_id(1) % G
+    row = tl.program_id(0) // (H // COLUMNS)
+    column = tl.program_id(0) % (H // COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
+    split = tl.arange(0, SPLITS)
+    real = split < num_splits
+    per_split = tl.num_programs(1).to(tl.int64) * (length * R)
+    at = split * per_split + tl.program_id(1) * (length * R) + row
+    log = tl.load(lse_PBGM + at, mask=real, other=3 * HIDDEN)
+    parts = tl.load(part_PBGMH + at[:, None] * H + column[None, :], mask=real[:, None], other=0.0)
+    weight = tl.where(real, tl.exp2(log - tl.max(log, 0)), 0.0)
+    mixed = tl.sum(parts.to(tl.float32) * weight[:, None], 0) / tl.sum(weight, 0)
+    written = (batch.to(tl.int64) * length + row // R) * (G * R) + group * R + row % R
+    tl.store(out_BLNH + written * H + column, mixed.to(out_BLNH.dtype.element_ty))
 
 
 @triton.jit(do_not_specialize=["length", "num_keys"])
@@ -245,6 +262,7 @@ def mix_tiles(
         bounds = range_BL2 + batch * range_stride_b + token * range_stride_l
         first = tl.min(tl.load(bounds, mask=real, other=NO_KEY), 0) // TILE * TILE
         end = tl.minimum(tl.max(tl.load(bounds + 1, mask=real, other=0), 0), num_keys)
+        first = tl.minimum(first, end // TILE * TILE)
         first = tl.minimum(first, end // TILE * TILE)
     highest = tl.full([ROWS], 2 * HIDDEN, tl.float32)
     for tile in range(first // TILE, tl.cdiv(end, TILE)):

@@ -83,33 +83,33 @@ def _pairs(*tiles: TwoProducts) -> list[tuple[str, TwoProducts]]:
 CANDIDATES: dict[str, list[tuple[str, Tiles | TwoProducts]]] = {
     "sliding": _named(
         Tiles(128, 64, 256, 8, 2, part=FP16),
-        Tiles(128, 64, 256, 8, 2, tma=False),
-        Tiles(128, 128, 256, 8, 1),
+        Tiles(128, 64, 256, 8, 2, programs=64),
         Tiles(128, 32, 256, 8, 3),
         Tiles(64, 64, 256, 4, 2),
+        Tiles(64, 64, 256, 4, 2, part=FP16),
+        Tiles(64, 64, 256, 4, 2, programs=64),
         Tiles(64, 64, 256, 4, 1, programs=264),
+        Tiles(64, 64, 256, 4, 1, programs=264, part=FP16),
+        Tiles(64, 64, 256, 4, 1, programs=132),
+        Tiles(64, 128, 256, 8, 1, programs=132),
     )
     + _pairs(
         TwoProducts(mix_rows=64, columns=128, mix_warps=4),
-        TwoProducts(mix_rows=64, columns=128, mix_warps=4, mix_keys=128),
+        TwoProducts(keys=64, warps=4, mix_rows=64, columns=128, mix_warps=4),
     ),
     "full": _named(
-        Tiles(128, 32, 256, 8, 2),
         Tiles(128, 64, 256, 8, 1),
-        Tiles(128, 64, 256, 8, 1, part=FP16),
-        Tiles(64, 32, 512, 8, 2),
-        Tiles(64, 64, 512, 8, 1),
-        Tiles(64, 64, 256, 4, 1),
         Tiles(64, 32, 256, 4, 2),
     )
     + _pairs(
         TwoProducts(keys=64, warps=4),
-        TwoProducts(keys=128, stages=4, mix_stages=4),
-        TwoProducts(mix_rows=64, columns=256, mix_warps=4),
-        TwoProducts(mix_rows=64, columns=128, mix_warps=4),
-        TwoProducts(columns=256, keys=256),
-        TwoProducts(mix_keys=128),
-        TwoProducts(inner=128, stages=2, mix_keys=128, mix_stages=2),
+        TwoProducts(warps=4),
+        TwoProducts(stages=2),
+        TwoProducts(mix_stages=2),
+        TwoProducts(mix_stages=4),
+        TwoProducts(columns=128),
+        TwoProducts(mix_rows=128, columns=128, mix_warps=8),
+        TwoProducts(mix_rows=128, columns=256, mix_warps=8),
     ),
     "sliding more": _named(
         Tiles(128, 64, 256, 8, 2, part=FP16),
@@ -117,8 +117,10 @@ CANDIDATES: dict[str, list[tuple[str, Tiles | TwoProducts]]] = {
         Tiles(64, 64, 256, 4, 1, programs=264),
     )
     + _pairs(TwoProducts(mix_rows=64, columns=128, mix_warps=4)),
-    "full more": _named(Tiles(128, 32, 256, 8, 2), Tiles(128, 64, 256, 8, 1, part=FP16))
-    + _pairs(TwoProducts(keys=64, warps=4), TwoProducts(mix_rows=64, mix_warps=4)),
+    "full more": _named(
+        Tiles(128, 64, 256, 8, 1),
+    )
+    + _pairs(TwoProducts(), TwoProducts(keys=64, warps=4), TwoProducts(keys=64, stages=4, warps=4)),
     "sliding decode": _named(
         Tiles(16, 64, 256, 4, 2, programs=264, tma=False),
         Tiles(16, 32, 256, 4, 3, programs=132, tma=False),

@@ -3,6 +3,8 @@
 Legend: B seqs, L positions, N heads, G KV heads, K keys, S slots, H head dim.
 """
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ interpreter = pytest.importorskip("tests.kernels.interpreter", exc_type=ImportEr
 interpreter.require()
 
 from model.kernels.attention import Tiles, TwoProducts, attention, key_ranges  # noqa: E402
+from model.kernels.attention_jit import HIDDEN  # noqa: E402
 from model.masks import canvas_mask, causal_mask, fixed_mask  # noqa: E402
 from model.ops import reference  # noqa: E402
 
@@ -128,6 +131,11 @@ def test_row_without_keys_stays_finite() -> None:
     for tiles in (PLAIN, SPLIT, TWO):
         assert attention(q, k, v, mask=mask, tiles=tiles).isfinite().all()
         assert attention(q, k, v, mask=mask & False, tiles=tiles).isfinite().all()
+
+
+def test_hidden_score_is_a_power_of_two() -> None:
+    """Else a fused multiply-add on the device turns rows that see nothing of a tile into NaN."""
+    assert math.frexp(HIDDEN.value)[0] == -0.5
 
 
 def test_large_scores() -> None:
