@@ -68,6 +68,8 @@ class RequestRecord:
 
     Attributes:
         deliveries: (seconds since the request began, tokens brought) of every delivery.
+        scores_finite: whether every autoregressive token came from finite scores; None where the
+            backend does not tell, and for canvases, whose entropies do.
         wall_s: from handing over the prompt to the last text in hand.
         active_row_steps, waiting_row_steps, ended_row_steps: what this row did in the batch's
             denoise forwards: denoised, waited for a slower row, or was already over.
@@ -87,6 +89,7 @@ class RequestRecord:
     finish_reason: str  # eos | length
     correct: bool | None
     deliveries: list[tuple[float, int]]
+    scores_finite: bool | None = None
     batch_size: int = 1
     canvases: list[CanvasRecord] = field(default_factory=list)
     steps: list[StepRecord] = field(default_factory=list)

@@ -30,6 +30,7 @@ class _Row:
     canvases: list[CanvasRecord] = field(default_factory=list)
     steps: list[StepRecord] = field(default_factory=list)
     finish_reason: str = "length"
+    scores_finite: bool | None = None
     active: int = 0
     waiting: int = 0
     ended: int = 0
@@ -91,6 +92,8 @@ def _deliver(at: float, event: Delivery, forwards: list[StepRecord], rows: list[
     for index, (row, block) in enumerate(zip(rows, event.rows, strict=True)):
         if event.trace is not None:
             row.canvases.append(_canvas(at, event, block, index))
+        if event.top_score is not None:
+            row.scores_finite = bool(np.isfinite(event.top_score[:, index]).all())
         if block.row_ended:
             row.ended += num_denoise
             continue
@@ -164,6 +167,7 @@ def _record(
         wall_s=wall_s,
         prefill_s=prefill_s,
         finish_reason=row.finish_reason,
+        scores_finite=row.scores_finite,
         correct=prompt.is_correct(text),
         deliveries=row.deliveries,
         batch_size=batch_size,

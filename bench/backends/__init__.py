@@ -71,11 +71,16 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A block's text is in hand: a canvas, or one autoregressive token, for every row."""
+    """A block's text is in hand: a canvas, or one autoregressive token, for every row.
+
+    Attributes:
+        top_score: with the last autoregressive token, the best score of every token [T, B].
+    """
 
     canvas_index: int
     rows: list[RowBlock]
     trace: Trace | None
+    top_score: np.ndarray | None = None
 
 
 class Session(Protocol):

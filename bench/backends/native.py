@@ -20,6 +20,7 @@ from model.sampling import (
     SeededNoise,
     StartingFrom,
     StepDone,
+    TokenTrace,
     check_request,
 )
 
@@ -127,10 +128,12 @@ class NativeSession:
 
 
 def _delivery(event: BlockDelivered) -> Delivery:
+    trace = event.trace
     return Delivery(
         event.block,
         [_row(row) for row in event.rows],
-        None if event.trace is None else _trace(event.trace),
+        _trace(trace) if isinstance(trace, CanvasTrace) else None,
+        trace.top_score.numpy() if isinstance(trace, TokenTrace) else None,
     )
 
 

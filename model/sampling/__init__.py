@@ -11,6 +11,7 @@ from model.sampling.events import (
     RowDelivery,
     StepDone,
     StopReason,
+    TokenTrace,
 )
 from model.sampling.loop import EosPolicy, TraceLevel, check_request, generate
 from model.sampling.noise import (
@@ -38,6 +39,7 @@ __all__ = [
     "StartingFrom",
     "StepDone",
     "StopReason",
+    "TokenTrace",
     "TraceLevel",
     "check_request",
     "generate",

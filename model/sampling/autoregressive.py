@@ -26,28 +26,31 @@ class GreedyDecoder:
         self._step = model.wrap_step(_step, "decode")
         self._position_1: Tensor | None = None
 
-    def choose(self, hidden_B1D: Tensor) -> Tensor:
-        """The most probable next token [B] after the last position."""
+    def choose(self, hidden_B1D: Tensor) -> tuple[Tensor, Tensor]:
+        """The most probable next token [B] after the last position, and its score [B]."""
         return _choose(self._model, hidden_B1D)
 
-    def step(self, token_B: Tensor, cache: KVCache) -> Tensor:
-        """Appends one token a row to the cache and returns the next one, [B]."""
+    def step(self, token_B: Tensor, cache: KVCache) -> tuple[Tensor, Tensor]:
+        """Appends one token a row to the cache and returns the next one and its score, [B]."""
         if not self._fixed:
             return self.choose(self._model.encode(token_B[:, None], cache))
         if self._position_1 is None:
             self._position_1 = torch.tensor([cache.num_cached], device=token_B.device)
-        next_B, self._position_1 = self._step(self._model, token_B, self._position_1, cache)
+        next_B, score_B, self._position_1 = self._step(
+            self._model, token_B, self._position_1, cache
+        )
         cache.advance(1)
-        return next_B
+        return next_B, score_B
 
 
-def _choose(model: Transformer, hidden_B1D: Tensor) -> Tensor:
-    return model.logits(hidden_B1D[:, -1]).argmax(-1)
+def _choose(model: Transformer, hidden_B1D: Tensor) -> tuple[Tensor, Tensor]:
+    score_B, token_B = model.logits(hidden_B1D[:, -1]).max(-1)
+    return token_B, score_B
 
 
 def _step(
     model: Transformer, token_B: Tensor, position_1: Tensor, cache: KVCache
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The step as a function of tensors, which `model.execution` may capture."""
     hidden_B1D = model.decode_in(token_B, position_1, cache)
-    return _choose(model, hidden_B1D), position_1 + 1
+    return *_choose(model, hidden_B1D), position_1 + 1

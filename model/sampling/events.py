@@ -61,6 +61,16 @@ class CanvasTrace:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenTrace:
+    """The best score of every autoregressive token of a generation [T, B], fp32, on the host.
+
+    A score that is not finite makes all of its row NaN or infinite, and so the best one too.
+    """
+
+    top_score: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class RowDelivery:
     """What one row got of a block, and the ledger of all its slots.
 
@@ -86,11 +96,15 @@ class RowDelivery:
 
 @dataclass(frozen=True, slots=True)
 class BlockDelivered:
-    """A block's text is final and in host memory: a canvas, or one autoregressive token."""
+    """A block's text is final and in host memory: a canvas, or one autoregressive token.
+
+    Attributes:
+        trace: of the canvas; of all tokens in the last block of an autoregressive generation.
+    """
 
     block: int
     rows: list[RowDelivery]
-    trace: CanvasTrace | None
+    trace: CanvasTrace | TokenTrace | None
 
 
 Event = StepDone | BlockDelivered

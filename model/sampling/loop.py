@@ -29,6 +29,7 @@ from model.sampling.events import (
     RowDelivery,
     StepDone,
     StopReason,
+    TokenTrace,
 )
 from model.sampling.noise import NoiseSource, SeededNoise
 from model.transformer import Transformer
@@ -207,18 +208,22 @@ class _TokenBlocks:
     def __init__(self, model: Transformer, cache: KVCache, hidden_BPD: Tensor) -> None:
         self._decoder = GreedyDecoder(model)
         self._cache = cache
-        self._token_B = self._decoder.choose(hidden_BPD)
+        self._token_B, score_B = self._decoder.choose(hidden_BPD)
+        self._scores = [score_B]
 
     def run(self, block: int, ended: list[bool]) -> Iterator[Event]:
         del ended
         if block:
-            self._token_B = self._decoder.step(self._token_B, self._cache)
+            self._token_B, score_B = self._decoder.step(self._token_B, self._cache)
+            self._scores.append(score_B)
             yield StepDone(Phase.DECODE, block, 1)
 
     def deliver(self, block: int, ledger: "_Ledger") -> BlockDelivered:
         (token,) = _to_host(self._token_B)
         rows = [ledger.deliver(row, [t], 1, None) for row, t in enumerate(token.tolist())]
-        return BlockDelivered(block, rows, None)
+        if not ledger.all_ended:
+            return BlockDelivered(block, rows, None)
+        return BlockDelivered(block, rows, TokenTrace(*_to_host(torch.stack(self._scores))))
 
 
 class _Ledger:

@@ -26,6 +26,7 @@ from model.sampling import (
     StartingFrom,
     StepDone,
     StopReason,
+    TokenTrace,
     TraceLevel,
     generate,
 )
@@ -271,3 +272,24 @@ def test_a_longer_context_than_the_model_has_is_not_allocated() -> None:
     assert tokens_of(blocks(short, [[2] * 8], LOOSE, max_new_tokens=3), 0)
     with pytest.raises(ValueError, match="takes at most 8"):
         generate(short, [[2] * 9], LOOSE, max_new_tokens=3)
+
+
+def test_the_last_token_brings_the_score_of_every_token() -> None:
+    model = load("tiny-autoregressive").model
+    found = blocks(model, PROMPTS, GreedySampling(), max_new_tokens=5, eos_policy=EosPolicy.IGNORE)
+    assert [b.trace for b in found[:-1]] == [None] * 4
+    trace = found[-1].trace
+    assert isinstance(trace, TokenTrace)
+    assert trace.top_score.shape == (5, len(PROMPTS))
+    assert torch.isfinite(trace.top_score).all()
+
+
+def test_scores_that_are_not_finite_are_seen() -> None:
+    model = load("tiny-autoregressive").model
+    model.final_norm.weight.data[0] = float("nan")
+    found = blocks(
+        model, PROMPTS[:1], GreedySampling(), max_new_tokens=3, eos_policy=EosPolicy.IGNORE
+    )
+    trace = found[-1].trace
+    assert isinstance(trace, TokenTrace)
+    assert not torch.isfinite(trace.top_score).any()
