@@ -7,6 +7,7 @@ Legend: B seqs, L new positions, S slots, G KV heads, H head dim.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -115,7 +116,6 @@ class KVCache:
         start_B: Tensor | None = None,
     ) -> None:
         self.num_cached = 0
-        self.batch_size = batch_size
         self.num_slots = num_slots
         self.start_B = start_B
         self._keys: list[Tensor] = []
@@ -202,7 +202,8 @@ class SpareCache:
     def __init__(self) -> None:
         self._spare: tuple[tuple[object, ...], KVCache] | None = None
 
-    def take(
+    @contextmanager
+    def lent(
         self,
         config: ModelConfig,
         batch_size: int,
@@ -211,15 +212,18 @@ class SpareCache:
         dtype: torch.dtype,
         device: torch.device,
         start_B: Tensor | None,
-    ) -> KVCache:
-        """An empty cache; the caller gives it back with `put`."""
+    ) -> Iterator[KVCache]:
+        """An empty cache for as long as a generation lasts, however it ends."""
         key = (batch_size, num_slots, dtype, device)
         spare, self._spare = self._spare, None
         if spare is not None and spare[0] == key:
-            spare[1].reset(start_B)
-            return spare[1]
-        return KVCache(config, batch_size, num_slots, dtype=dtype, device=device, start_B=start_B)
-
-    def put(self, cache: KVCache, dtype: torch.dtype, device: torch.device) -> None:
-        """Takes a cache back."""
-        self._spare = (cache.batch_size, cache.num_slots, dtype, device), cache
+            cache = spare[1]
+            cache.reset(start_B)
+        else:
+            cache = KVCache(
+                config, batch_size, num_slots, dtype=dtype, device=device, start_B=start_B
+            )
+        try:
+            yield cache
+        finally:
+            self._spare = key, cache

@@ -106,31 +106,32 @@ def _generate(
     config = model.config
     decoder: _BlockDecoder
     tokens_BP, start_B = _left_pad(prompts, config.pad_token_id, model.device)
-    cache = model.spare_cache.take(
+    num_slots = tokens_BP.shape[1] + _num_slots(config, ledger.max_new_tokens)
+    lent = model.spare_cache.lent(
         config,
         len(prompts),
-        tokens_BP.shape[1] + _num_slots(config, ledger.max_new_tokens),
+        num_slots,
         dtype=model.dtype,
         device=model.device,
         start_B=start_B,
     )
-    hidden = model.encode(tokens_BP, cache)
-    if isinstance(model, DiffusionTransformer):
-        assert isinstance(sampling, DiffusionSampling)
-        assert config.canvas_length is not None
-        noise = noise or SeededNoise(
-            seed, range(len(prompts)), config.canvas_length, config.vocab_size
-        )
-        decoder = _CanvasBlocks(model, sampling, cache, noise, trace)
-    else:
-        decoder = _TokenBlocks(model, cache, hidden)
-    yield StepDone(Phase.PREFILL, 0, 1)
-    for block in itertools.count():
-        yield from decoder.run(block, ledger.ended_B)
-        yield decoder.deliver(block, ledger)
-        if ledger.all_ended:
-            break
-    model.spare_cache.put(cache, model.dtype, model.device)
+    with lent as cache:
+        hidden = model.encode(tokens_BP, cache)
+        if isinstance(model, DiffusionTransformer):
+            assert isinstance(sampling, DiffusionSampling)
+            assert config.canvas_length is not None
+            noise = noise or SeededNoise(
+                seed, range(len(prompts)), config.canvas_length, config.vocab_size
+            )
+            decoder = _CanvasBlocks(model, sampling, cache, noise, trace)
+        else:
+            decoder = _TokenBlocks(model, cache, hidden)
+        yield StepDone(Phase.PREFILL, 0, 1)
+        for block in itertools.count():
+            yield from decoder.run(block, ledger.ended_B)
+            yield decoder.deliver(block, ledger)
+            if ledger.all_ended:
+                return
 
 
 class _BlockDecoder(Protocol):

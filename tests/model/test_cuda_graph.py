@@ -6,7 +6,7 @@ import torch
 from model import DiffusionSampling, GreedySampling, generate, load
 from model.config import preset
 from model.execution import cuda_graph
-from model.kv_cache import KVCache, SpareCache
+from model.kv_cache import SpareCache
 from model.sampling import BlockDelivered
 
 
@@ -69,14 +69,28 @@ def test_steps_as_functions_of_tensors_give_the_same_text(
 def test_a_cache_of_the_same_size_is_kept() -> None:
     config, spare = preset("tiny-diffusion"), SpareCache()
     where = {"dtype": torch.float32, "device": torch.device("cpu")}
-    first = spare.take(config, 1, 64, **where, start_B=None)
-    first.advance(10)
-    spare.put(first, **where)
-    assert spare.take(config, 1, 64, **where, start_B=None) is first
-    assert first.num_cached == 0
-    spare.put(first, **where)
-    assert spare.take(config, 1, 65, **where, start_B=None) is not first
-    assert isinstance(first, KVCache)
+    with spare.lent(config, 1, 64, **where, start_B=None) as first:
+        first.advance(10)
+        with spare.lent(config, 1, 64, **where, start_B=None) as meanwhile:
+            assert meanwhile is not first
+    with spare.lent(config, 1, 64, **where, start_B=None) as again:
+        assert again is first
+        assert again.num_cached == 0
+    with spare.lent(config, 1, 65, **where, start_B=None) as larger:
+        assert larger is not first
+
+
+def test_a_generation_cut_short_gives_its_cache_back() -> None:
+    loaded = load("tiny-diffusion")
+    addresses = []
+    for _ in range(2):
+        events = generate(loaded.model, [[2, 5, 6]], DiffusionSampling(), max_new_tokens=32)
+        next(events)
+        events.close()
+        spare = loaded.model.spare_cache._spare
+        assert spare is not None
+        addresses.append(next(spare[1].storage()).data_ptr())
+    assert addresses[0] == addresses[1]
 
 
 def test_a_processor_has_no_cuda_graphs() -> None:
