@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bench import rows
+from bench.backends.simulated import SimulatedSession
 from bench.requests import TIMED
 from bench.runner import PointRun, Repeat
 from bench.tables import frame
@@ -45,9 +46,12 @@ def telemetry_tables(
     host: str,
 ) -> dict[str, pd.DataFrame]:
     """What the machine did during a repeat: every sample, and the timed window's summary."""
-    begin_s, end_s = window_s
     place = {"process_id": run.process_id, "repeat": repeat}
     gpu = run.point.config.device.startswith("cuda")
+    if isinstance(run.session, SimulatedSession):
+        observed = run.session.observed(samples, window_s)
+        samples, window_s, gpu = observed.samples, observed.window_s, observed.gpu
+    begin_s, end_s = window_s
     found = {
         "telemetry": sample_rows(samples, origin_s=begin_s, **place),
         "windows": [place | window_row(samples, begin_s, end_s, gpu=gpu)],

@@ -38,9 +38,9 @@ def machine_row(windows: pd.DataFrame, requests: pd.DataFrame) -> Row:
 
 
 def faults(windows: pd.DataFrame) -> list[str]:
-    """Reasons for which the machine's state makes a point's numbers a measurement fault."""
-    bad = windows[windows["condition_invalidates"].astype(bool)]
-    return [f"{row.condition}: {row.condition_reason}" for row in bad.head(1).itertuples()]
+    """Why the machine's state makes a point's numbers a measurement fault, once a condition."""
+    bad = windows[windows["condition_invalidates"].astype(bool)].drop_duplicates("condition")
+    return [f"{row.condition}: {row.condition_reason}" for row in bad.itertuples()]
 
 
 def _first(values: pd.Series) -> float | None:

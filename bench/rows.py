@@ -48,6 +48,7 @@ def request_row(request: RequestRecord, judge: Judge) -> Row:
             "wall_s",
             "prefill_s",
             "finish_reason",
+            "scores_finite",
             "correct",
             "batch_size",
             "active_row_steps",

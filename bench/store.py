@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.merge import merged
 from bench.parquet import check_version, move_into_place, read_table
 from bench.shards import SHARDS
 from bench.tables import SCHEMA_VERSION
@@ -137,6 +136,8 @@ class Run:
         """
         if name not in self._tables:
             if (self.path / SHARDS).is_dir():
+                from bench.merge import merged  # summarising needs scipy, reading does not
+
                 self._tables = {**dict.fromkeys(self._tables), **merged(self.path)}
                 self._tables.setdefault(name, None)
             else:

@@ -11,7 +11,7 @@ import pandera.pandas as pa
 
 from bench import telemetry
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _KEYS = {"schema_version": "int", "config_hash": "str", "point_id": "str", "host": "str"}
 _REQUEST_KEYS = {"request_id": "int", "process_id": "int", "repeat": "int", "task": "str"}
@@ -144,6 +144,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "first_canvas_s": "float",
         "last_delivery_s": "float",
         "finish_reason": "str",
+        "scores_finite": "bool?",
         "correct": "bool?",
         "batch_size": "int",
         "slots_committed": "int",

@@ -62,10 +62,16 @@ def prepare(description: Mapping[str, Any]) -> list[PointRun]:
     return runs
 
 
-def measure(run: PointRun, repeat: int, run_folder: Path, on_batch: Callable[[], None]) -> None:
-    """Measures one repeat of a point and writes its shard."""
+def measure(
+    run: PointRun, repeat: int, run_folder: Path, on_batch: Callable[[], None], *, own_pid: int
+) -> None:
+    """Measures one repeat of a point and writes its shard.
+
+    Args:
+        own_pid: the root of the process tree whose load is our own; all other is foreign.
+    """
     gpu = _gpu(run.point.config.device)
-    with Sampler(gpu=gpu, own_pid=os.getppid()) as sampler:
+    with Sampler(gpu=gpu, own_pid=own_pid) as sampler:
         found = measure_repeat(run, repeat, on_batch)
         samples = sampler.samples(until_s=found.window_s[1])
     assert run.warmed is not None
@@ -132,7 +138,11 @@ def serve(commands: IO[str], replies: IO[str]) -> None:
         run = runs[command["config_hash"]]
         try:
             measure(
-                run, command["repeat"], Path(command["run_folder"]), lambda: reply(kind="batch")
+                run,
+                command["repeat"],
+                Path(command["run_folder"]),
+                lambda: reply(kind="batch"),
+                own_pid=os.getppid(),  # the supervisor, whose other workers wait meanwhile
             )
         except Exception as error:
             traceback.print_exc()

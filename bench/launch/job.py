@@ -4,6 +4,7 @@ Jobs share nothing with the run folder but what they return, so a cluster needs 
 shards are put in place here, each once.
 """
 
+import os
 import tempfile
 import traceback
 from collections.abc import Mapping
@@ -52,7 +53,7 @@ def run_job(description: Mapping[str, Any]) -> Outcome:
         for run in runs:
             try:
                 for repeat in range(run.point.config.measure.num_repeats):
-                    measure(run, repeat, folder, lambda: None)
+                    measure(run, repeat, folder, lambda: None, own_pid=os.getpid())
             except Exception as error:
                 detail = redact(f"{type(error).__name__}: {error}")
                 outcome.trouble[run.point.config_hash] = (reason_of(error), detail[:500])

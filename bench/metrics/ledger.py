@@ -59,6 +59,8 @@ def audit(
     entropy = denoise.loc[traced, "mean_entropy_nat"].to_numpy(dtype=float, na_value=np.nan)
     if not np.isfinite(entropy).all():
         reasons.append("entropy_not_finite")
+    if "scores_finite" in requests and requests["scores_finite"].eq(False).any():
+        reasons.append("scores_not_finite")
     if not np.isfinite(requests["wall_s"]).all() or not np.isfinite(steps["device_ms"]).all():
         reasons.append("time_not_finite")
     elif (requests["wall_s"] <= 0).any():

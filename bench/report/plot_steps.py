@@ -58,8 +58,9 @@ def plot_steps(view: View) -> Plot:
         series = {t: np.sort(g["steps"].to_numpy(float)) for t, g in own.groupby("task")}
         line = precision_style(point.precision).line
         for task, steps in series.items():
-            share = np.arange(1, len(steps) + 1) / len(steps)
-            x, y = np.r_[0, steps, longest * 1.08], np.r_[0, share, 1]
+            taken, counts = np.unique(steps, return_counts=True)  # a mark a count, not a canvas
+            x = np.r_[0, taken, longest * 1.08]
+            y = np.r_[0, np.cumsum(counts) / len(steps), 1]
             axes.step(x, y, where="post", color=colours[str(task)], linestyle=line, label=str(task))
         _label_curves(axes, {str(t): s for t, s in series.items()}, colours, longest)
         if limit is not None and limit <= 1.15 * longest:
@@ -78,7 +79,7 @@ def plot_steps(view: View) -> Plot:
 def plot_acceptance(view: View) -> Plot:
     """Accepted, renoised and revoked share of the answer's positions at each step."""
     columns = ("phase", "step", "accepted", "renoised", "revoked")
-    steps = view.content("steps", *columns)
+    steps = view.content("steps", *columns)[["point_id", *columns]]
     steps = steps[steps["phase"] == "denoise"].dropna(subset=["step", "accepted", "renoised"])
     points = _with_rows(view.diffusion, steps)
     if not points:
@@ -120,7 +121,7 @@ def plot_acceptance(view: View) -> Plot:
 
 
 def _with_rows(points: Sequence[Point], frame: pd.DataFrame) -> list[Point]:
-    held = set(frame["point_id"])
+    held = set(frame["point_id"].unique())
     return [p for p in points if p.point_id in held][:_MOST_PANELS]
 
 

@@ -1,6 +1,7 @@
 """Fixed work: random prompts, forced steps, dummy weights; speeds are told and contents are not."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,7 +141,7 @@ def test_a_point_tells_speeds_and_no_contents(decoding: str, tmp_path: Path) -> 
     forced = ["sampler=forced", "sampler.max_denoising_steps=3"] if decoding == "diffusion" else []
     asked = point(f"model=tiny-{decoding}", *forced)
     (run,) = prepare(describe(Task("t", 0, (asked,))))
-    measure(run, 0, tmp_path, lambda: None)
+    measure(run, 0, tmp_path, lambda: None, own_pid=os.getpid())
     tables = merged(tmp_path)
     row = tables["points"].iloc[0]
     known = {name for name, value in row.items() if not pd.isna(value)}
@@ -176,3 +177,12 @@ def test_graphs_are_warmed_again_before_each_repeat(execution: str, untimed: int
     found = [measure_repeat(run, repeat, lambda: None) for repeat in range(2)]
     assert [len(repeat.requests) for repeat in found] == [2, 2]
     assert len(session.asked) == 2 * 2 + untimed
+
+
+def test_scores_that_are_not_finite_invalidate_an_autoregressive_point(tmp_path: Path) -> None:
+    (run,) = prepare(describe(Task("t", 0, (point("model=tiny-autoregressive"),))))
+    assert isinstance(run.session, NativeSession)
+    run.session.loaded.model.final_norm.weight.data[0] = float("nan")
+    measure(run, 0, tmp_path, lambda: None, own_pid=os.getpid())
+    row = merged(tmp_path)["points"].iloc[0]
+    assert (row["validity"], row["validity_reason"]) == ("invalid", "scores_not_finite")

@@ -270,6 +270,8 @@ def steps_frame(**columns: object) -> pd.DataFrame:
 
 def test_a_ledger_that_sums_has_no_faults() -> None:
     assert audit(requests_frame(), steps_frame(), 16, "stop") == []
+    untold = pd.array([True, None], dtype="boolean")
+    assert audit(requests_frame(scores_finite=untold), steps_frame(), 16, "stop") == []
 
 
 @pytest.mark.parametrize(
@@ -280,6 +282,7 @@ def test_a_ledger_that_sums_has_no_faults() -> None:
         ({"active_row_steps": [2, 2]}, {}, "stop", "steps_do_not_sum"),
         ({}, {"mean_entropy_nat": [float("inf"), 0, None, 0]}, "stop", "entropy_not_finite"),
         ({}, {"mean_entropy_nat": [float("nan"), 0, None, 0]}, "stop", "entropy_not_finite"),
+        ({"scores_finite": [True, False]}, {}, "stop", "scores_not_finite"),
         ({"wall_s": [0.0, 0.5]}, {}, "stop", "time_not_positive"),
         ({"wall_s": [float("inf"), 0.5]}, {}, "stop", "time_not_finite"),
         ({}, {"device_ms": [1.0, float("inf"), 1.0, 1.0]}, "stop", "time_not_finite"),

@@ -91,6 +91,16 @@ def test_a_version_2_point_gets_unknown_device_memory(tmp_path: Path) -> None:
     assert found[memory].isna().all(axis=None)
 
 
+def test_a_version_3_request_does_not_tell_whether_its_scores_were_finite(tmp_path: Path) -> None:
+    kinds = {"int": 1, "str": "x", "bool": True, "float": 1.0}
+    row = {n: kinds.get(k.rstrip("?")) for n, k in COLUMNS["requests"].items() if n not in KEYS}
+    row.pop("schema_version")
+    path = tmp_path / "requests.parquet"
+    whole = frame("requests", [row], KEYS)
+    whole.drop(columns="scores_finite").assign(schema_version=3).to_parquet(path)
+    assert read_table("requests", path)["scores_finite"].isna().all()
+
+
 def test_no_damage_alters_a_table_unnoticed(tmp_path: Path) -> None:
     rng = random.Random(0)
     rows = [REPAIR | {"request_id": i, "steps": rng.randrange(2**40)} for i in range(200)]

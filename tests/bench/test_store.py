@@ -1,6 +1,8 @@
 """The run folder: made once, written by one, opened with every damage named."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,13 @@ def test_a_run_without_a_finished_point_says_so(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "run", {})
     with pytest.raises(ValueError, match="no finished point"):
         _ = open_run(tmp_path / "run").points
+
+
+def test_reading_a_finished_run_needs_no_scipy(tmp_path: Path) -> None:
+    """It is slow to import; only a run that still has shards is summarised on reading."""
+    RunFolder.create(tmp_path / "run", {}).release()
+    code = (
+        "import sys, bench; assert bench.open_run(sys.argv[1]).steps is None; "
+        "assert 'scipy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True)

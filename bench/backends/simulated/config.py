@@ -9,6 +9,7 @@ from bench.backends.simulated.faults import (
     Crash,
     EmptyAnswers,
     Fault,
+    ForeignProcess,
     Hang,
     InertKnob,
     NonFiniteEntropy,
@@ -32,6 +33,7 @@ FAULTS: dict[str, type[Fault]] = {
     "slow_steps": SlowSteps,
     "slow_share": SlowShare,
     "throttle": Throttle,
+    "foreign_process": ForeignProcess,
     "non_finite_entropy": NonFiniteEntropy,
     "unbalanced_ledger": UnbalancedLedger,
     "inert_knob": InertKnob,
@@ -66,6 +68,7 @@ class FaultConfig:
     seconds: float | None = None
     knob: str | None = None
     how: str | None = None
+    reason: str | None = None
     marker: str | None = None
 
     def fault(self) -> Fault:
@@ -144,8 +147,8 @@ class SimulatedConfig(BackendConfig):
     Attributes:
         run: a run folder to replay; null plays `synthetic`.
         point: the run's point to replay; null for that of the same name, or the run's only one.
-        clock: real | virtual; virtual time is exact and free, but telemetry and timeouts know
-            nothing of it.
+        clock: real | virtual; virtual time is exact and free, but timeouts know nothing of it, and
+            its telemetry is a made-up device's.
     """
 
     name: Backend = Backend.simulated

@@ -8,10 +8,10 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from bench.backends.simulated.recording import (
     Recording,
     num_content,
 )
+from bench.telemetry import ThrottleReason
 
 _KNOBS = ("max_denoising_steps", "early_stop")
 _EXIT_CODE = 70
@@ -47,16 +48,14 @@ class Moment:
         """Whether the batch contains a request."""
         return self.request <= request < self.request + self.num_rows
 
+    def is_from(self, request: int) -> bool:
+        """Whether the batch contains a request or comes after it."""
+        return request < self.request + self.num_rows
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Base: does nothing. Each kind overrides what it changes.
-
-    Attributes:
-        marks: whether the session notes when the fault slows a forward.
-    """
-
-    marks: ClassVar[bool] = False
+    """Base: does nothing. Each kind overrides what it changes."""
 
     def alter(self, recording: Recording, seed: int) -> Recording:
         """What is answered, changed once when the session begins."""
@@ -75,6 +74,15 @@ class Fault:
         """What becomes of a forward's seconds."""
         del moment, rng
         return seconds
+
+    def readings(self) -> Mapping[str, Any]:
+        """What the device's driver tells while the fault lasts, as fields of a sample."""
+        return {}
+
+    def lasts(self, moment: Moment) -> bool:
+        """Whether the driver would tell of it during a forward."""
+        del moment
+        return False
 
     def block(self, request_id: int, block: RowBlock) -> RowBlock:
         """What becomes of a row's share of a delivery."""
@@ -96,7 +104,7 @@ class SlowSteps(Fault):
     def slow(self, seconds: float, moment: Moment, rng: random.Random) -> float:
         forward = moment.forward
         step = forward.canvas_index if forward.phase == "decode" else forward.step
-        hit = moment.request + moment.num_rows > self.request and step >= self.step
+        hit = moment.is_from(self.request) and step >= self.step
         return seconds * self.factor if hit and forward.phase in _STEPS else seconds
 
 
@@ -117,18 +125,49 @@ class SlowShare(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Throttle(Fault):
-    """From a request on all forwards slow down, over `num_requests` more up to `factor`."""
+    """From a request on all forwards slow down, over `num_requests` more up to `factor`.
+
+    Attributes:
+        reason: what the driver names: a name of `ThrottleReason` in small letters.
+    """
 
     factor: float
     request: int = 0
     num_requests: int = 1
+    reason: str = "hw_thermal_slowdown"
 
-    marks = True
+    def __post_init__(self) -> None:
+        if self.reason.upper() not in ThrottleReason.__members__:
+            valid = ", ".join(name.lower() for name in ThrottleReason.__members__)
+            raise ValueError(f"reason is {self.reason!r}; valid: {valid}")
 
     def slow(self, seconds: float, moment: Moment, rng: random.Random) -> float:
         into = moment.request + moment.num_rows - self.request
         reached = min(1.0, max(0, into) / self.num_requests)
         return seconds * (1.0 + (self.factor - 1.0) * reached)
+
+    def readings(self) -> Mapping[str, Any]:
+        return {"throttle_reasons": int(ThrottleReason[self.reason.upper()])}
+
+    def lasts(self, moment: Moment) -> bool:
+        return moment.is_from(self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignProcess(Fault):
+    """From a request on another process is on the device; forwards take `factor` times as long."""
+
+    factor: float = 1.0
+    request: int = 0
+
+    def slow(self, seconds: float, moment: Moment, rng: random.Random) -> float:
+        return seconds * self.factor if moment.is_from(self.request) else seconds
+
+    def readings(self) -> Mapping[str, Any]:
+        return {"foreign_processes": 1}
+
+    def lasts(self, moment: Moment) -> bool:
+        return moment.is_from(self.request)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def process_factor(spread: float, process_id: int, seed: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A forward that a fault slowed, on the session's clock."""
+    """A forward during which a fault lasted, on the session's clock; it took `factor` as long."""
 
     fault: Fault
     begin_s: float
@@ -151,13 +151,15 @@ class BatchTime:
         player, moment = self._player, replace(self._moment, forward=forward)
         self._moment = replace(moment, index=moment.index + 1)
         seconds = player.timing.forward_s(forward, self._paces, self._rng)
+        lasting: list[tuple[Fault, float]] = []
         for fault in player.faults:
             fault.strike(moment)
             slowed = fault.slow(seconds, moment, self._rng)
-            if fault.marks and slowed != seconds:
-                end_s = self._due_s + slowed
-                player.marks.append(Mark(fault, self._due_s, end_s, slowed / seconds))
+            if fault.lasts(moment):
+                lasting.append((fault, slowed / seconds if seconds else 1.0))
             seconds = slowed
+        end_s = self._due_s + seconds
+        player.marks.extend(Mark(fault, self._due_s, end_s, factor) for fault, factor in lasting)
         self._wait(seconds)
         return forward
 

@@ -6,6 +6,7 @@ than was recorded: steps beyond it change nothing, and an answer longer than it 
 """
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from bench.backends.simulated.recording import (
     Recording,
     num_content,
 )
+from bench.backends.simulated.telemetry import Observed, made_up, planted
+from bench.telemetry import Sample
 from bench.timing import HostStopwatch, Stopwatch
 
 EOS_POLICIES = ("stop", "ignore")
@@ -76,7 +79,7 @@ class SimulatedSession:
     """Plays a recording as a `bench.backends.Session`.
 
     Attributes:
-        marks: what faults that leave marks did, for planting telemetry.
+        marks: when faults that the driver would tell of lasted.
         clock: on a virtual one nothing is waited for.
     """
 
@@ -107,6 +110,7 @@ class SimulatedSession:
             self._by_prompt.setdefault(request.prompt_ids, {})[request.request_id] = request
         self._ids_by_text = {r.prompt: r.prompt_ids for r in recording.requests}
         self._num_asked = 0
+        self._begun: list[tuple[float, float]] = []  # of batches: time.perf_counter, own clock
         self._times_asked: Counter[int] = Counter()
 
     @property
@@ -167,21 +171,21 @@ class SimulatedSession:
             return
         room = max_new_tokens or self.knobs.max_new_tokens
         rows = [_Row(r, min(room, r.limit or room)) for r in requests]
-        time = self._started(requests)
-        yield time.forward(Forward("prefill", 0, 1))
+        pace = self._started(requests)
+        yield pace.forward(Forward("prefill", 0, 1))
         for block in itertools.count():
             if self._recording.canvas_length is None:
                 if block:
-                    yield time.forward(Forward("decode", block, 1))
+                    yield pace.forward(Forward("decode", block, 1))
                 delivery = self._tokens(rows, block)
             else:
                 canvases = [None if row.ended else self._canvas(row, block) for row in rows]
                 if block:
-                    yield time.forward(Forward("commit", block, 1))
+                    yield pace.forward(Forward("commit", block, 1))
                 for step in range(max(c.steps for c in canvases if c is not None)):
-                    yield time.forward(Forward("denoise", block, step + 1))
+                    yield pace.forward(Forward("denoise", block, step + 1))
                 delivery = self._canvases(rows, block, canvases)
-            time.deliver(block)
+            pace.deliver(block)
             yield delivery
             if all(row.ended for row in rows):
                 return
@@ -198,6 +202,21 @@ class SimulatedSession:
         del distinct_experts
         return self._recording.weight_bytes_per_step or 0.0
 
+    def observed(self, samples: Sequence[Sample], window_s: tuple[float, float]) -> Observed:
+        """What a sampler would have seen of the simulated device; to be called after the window.
+
+        Args:
+            samples: of the machine that the simulation runs on.
+            window_s: of timed batches, on time.perf_counter.
+        """
+        if isinstance(self.clock, VirtualClock):
+            begun = [at_s for real_s, at_s in self._begun if window_s[0] <= real_s <= window_s[1]]
+            window_s = begun[0] if begun else self.clock(), self.clock()
+            return Observed(planted(made_up(*window_s), self.marks), window_s, gpu=True)
+        if any(fault.readings() for fault in self._faults):
+            return Observed(planted(samples, self.marks), window_s, gpu=True)
+        return Observed(samples, window_s, gpu=False)
+
     def _requests(
         self, prompts: Sequence[Sequence[int]], row_keys: Sequence[int]
     ) -> list[RecordedRequest]:
@@ -211,6 +230,7 @@ class SimulatedSession:
 
     def _started(self, requests: list[RecordedRequest]) -> BatchTime:
         """Starts a batch's time; every further time a request is asked takes its next pace."""
+        self._begun.append((time.perf_counter(), self.clock()))
         knobs = self.knobs
         times = [(r.request_id, self._times_asked[r.request_id]) for r in requests]
         paces = [

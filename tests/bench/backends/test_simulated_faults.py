@@ -17,6 +17,7 @@ from bench.backends.simulated import (
     EmptyAnswers,
     Fault,
     FaultConfig,
+    ForeignProcess,
     Hang,
     InertKnob,
     Knobs,
@@ -34,6 +35,7 @@ from bench.backends.simulated import (
     make_recording,
     simulated_session,
 )
+from bench.telemetry import Sample, ThrottleReason
 from tests.bench.backends.driving import answers, measured, prompts_of
 
 CONFIG = SyntheticConfig(num_prompts=10, answer_tokens=[8], steps=[3])
@@ -134,6 +136,36 @@ def test_throttling_ramps_up_and_leaves_marks() -> None:
     assert session.marks[-1].end_s == pytest.approx(session.clock())
 
 
+def test_the_virtual_clock_has_telemetry_of_its_own() -> None:
+    """Of the window's batches alone: those of the warm-up came before it."""
+    session, recording = faulty(ForeignProcess(factor=2.0, request=6), Throttle(2.0, request=8))
+    prompts = prompts_of(recording)
+    answers(session, prompts[:4])
+    begin_s = time.perf_counter()
+    answers(session, prompts[4:])
+    seen = session.observed([], (begin_s, time.perf_counter()))
+    assert seen.gpu
+    assert seen.window_s == pytest.approx((16.0, 16.0 + 2 * 4.0 + 2 * 8.0 + 2 * 16.0))
+    for sample in seen.samples[:-1]:
+        assert sample.foreign_processes == (sample.at_s >= 24.0)
+        throttled = sample.throttle_reasons == ThrottleReason.HW_THERMAL_SLOWDOWN
+        assert throttled == (sample.at_s >= 40.0)
+
+
+def test_on_the_real_clock_faults_are_put_into_real_samples() -> None:
+    recording, given = make_recording(CONFIG), [Sample(at_s=time.perf_counter(), swap_used_bytes=7)]
+    window_s = given[0].at_s - 1.0, given[0].at_s + 1.0
+    untouched = SimulatedSession(recording).observed(given, window_s)
+    assert (untouched.samples, untouched.window_s, untouched.gpu) == (given, window_s, False)
+    session = SimulatedSession(recording, faults=[ForeignProcess()])
+    answers(session, prompts_of(recording)[:1])
+    mark = session.marks[-1]
+    given.append(Sample(at_s=(mark.begin_s + mark.end_s) / 2, swap_used_bytes=8))
+    seen = session.observed(given, window_s)
+    assert (seen.window_s, seen.gpu) == (window_s, True)
+    assert [(s.foreign_processes, s.swap_used_bytes) for s in seen.samples] == [(0, 7), (1, 8)]
+
+
 @pytest.mark.parametrize("knob", ["max_denoising_steps", "early_stop"])
 def test_an_inert_knob_has_no_effect_and_is_found(knob: str) -> None:
     asked = {"max_denoising_steps": 2}
@@ -209,7 +241,8 @@ def test_a_hang_stands_still_on_any_clock() -> None:
 EVERY = [
     FaultConfig(kind="slow_steps", factor=2.0, request=1, step=2),
     FaultConfig(kind="slow_share", share=0.1, factor=2.0),
-    FaultConfig(kind="throttle", factor=2.0, num_requests=3),
+    FaultConfig(kind="throttle", factor=2.0, num_requests=3, reason="hw_power_brake"),
+    FaultConfig(kind="foreign_process", factor=1.5, request=1),
     FaultConfig(kind="non_finite_entropy", request_id=1),
     FaultConfig(kind="unbalanced_ledger", request_id=1, slots=2),
     FaultConfig(kind="inert_knob", knob="early_stop"),
@@ -239,6 +272,7 @@ def test_every_fault_can_be_configured() -> None:
         (FaultConfig(kind="empty_answers", share=2.0), "share is 2.0; it must be from 0 to 1"),
         (FaultConfig(kind="crash", request=0, how="softly"), "valid: error, memory, exit, kill"),
         (FaultConfig(kind="inert_knob", knob="seed"), "valid: max_denoising_steps, early_stop"),
+        (FaultConfig(kind="throttle", factor=2.0, reason="sun"), "valid: gpu_idle, .*board_limit"),
     ],
 )
 def test_a_wrong_fault_is_named(config: FaultConfig, message: str) -> None:
