@@ -9,8 +9,9 @@ READY := $(VENV)/.ready
 bench: $(READY)
 	$(BIN)/canvasbench run $(ARGS)
 
+# Two tests at a time, each with one thread that sleeps when it waits.
 test: $(READY) lint
-	$(BIN)/pytest $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow $(ARGS)

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("triton")
-if os.environ.get("TRITON_INTERPRET") == "1":
-    pytest.skip("this is that process", allow_module_level=True)
 
 
 def test_kernels_in_interpreter() -> None:
