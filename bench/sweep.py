@@ -19,6 +19,7 @@ from bench.launch import Launch, launch
 from bench.memory import fits_together
 from bench.merge import publish_tables
 from bench.plan import Task, blocks, num_batches
+from bench.preregistration import preregister, verify
 from bench.report import print_summary, render
 from bench.shards import discard_unfinished, failure_folders, finished_processes, shards
 from bench.store import RunFolder, open_run
@@ -50,10 +51,12 @@ def resume_sweep(path: Path) -> Path:
     """Measures what a run still lacks, failed points included, and returns its report.
 
     Raises:
-        ValueError: no run folder, another run is writing to it, or its configuration was changed.
+        ValueError: no run folder, another run is writing to it, or its configuration or its
+            preregistration was changed.
     """
     folder = RunFolder.reopen(path)
     points = stored_points(folder.info)
+    verify(folder.info, {s.key.config_hash for s in shards(path)}, _prompts_sha256(points))
     if folder.info.get("finished"):
         folder.release()
         return render(open_run(path))
@@ -155,6 +158,10 @@ def _run_hash(points: list[Point]) -> str:
     return hashlib.sha256("".join(p.config_hash for p in points).encode()).hexdigest()[:12]
 
 
+def _prompts_sha256(points: list[Point]) -> list[str]:
+    return sorted({build_workload(p.config).sha256 for p in points})
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -162,16 +169,20 @@ def _now() -> str:
 def _info(points: list[Point]) -> dict[str, Any]:
     """What run.json says before the first measurement."""
     config = points[0].config
+    configs = {p.point_id: p.resolved for p in points}
+    hashes = {p.point_id: p.config_hash for p in points}
+    prompts_sha256 = ",".join(_prompts_sha256(points))
     return {
         "created": _now(),
         "config_hash": _run_hash(points),
         "command": provenance.command_line(),
         "points": [p.point_id for p in points],
-        "config_hashes": {p.point_id: p.config_hash for p in points},
-        "config": {p.point_id: p.resolved for p in points},
+        "config_hashes": hashes,
+        "config": configs,
         "git": provenance.git_state(),
         "host": provenance.host(),
         "machine": provenance.machine(config.device, config.threads or os.cpu_count() or 1),
         "packages": provenance.packages(),
-        "prompts_sha256": ",".join(sorted({build_workload(p.config).sha256 for p in points})),
+        "prompts_sha256": prompts_sha256,
+        **preregister(configs, hashes, prompts_sha256),
     }

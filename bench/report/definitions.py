@@ -93,12 +93,48 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
             "Share of prompts whose delivered answer is exactly right; empty ones are wrong.",
         ),
     ),
+    "Conditions": (
+        (
+            "condition",
+            "What was sampled while a point was timed, the gravest first. Throttled: heat or a "
+            "fault slowed the device. Shared: someone else used it. Capped: it stayed within its "
+            "power limit. Unknown: too little was sampled. Clean: none of these.",
+        ),
+        (
+            "SM clock, power, energy",
+            "Means over the timed windows; the energy of the windows / delivered tokens.",
+        ),
+        (
+            "host share",
+            "Share of the requests' wall time in which none of the model's forwards ran. n/a above "
+            "a batch of one.",
+        ),
+        (
+            "warm-up",
+            "Untimed batches a process answered first; steady where they ended because a forward "
+            "took a constant time, not because of the limit.",
+        ),
+        (
+            "peak memory",
+            "The most any process of the point held: resident on the host, allocated by torch on "
+            "the device.",
+        ),
+    ),
     "Validity": (
         (
             "valid, low_validity, invalid",
             "A measurement fault (say, a token ledger that does not sum) makes a point invalid: "
             "shown, never summarised. More than 5 % empty or truncated answers make it "
             "low_validity.",
+        ),
+        (
+            "accuracy differs",
+            "Significantly at 5 %: exact McNemar test where both points answered the same prompts, "
+            "Fisher's exact test otherwise. Such points are not ranked by speed without saying so.",
+        ),
+        (
+            "preregistration",
+            "What a run was to measure, written and hashed before its first measurement.",
         ),
         ("n/a", "Unknown or not defined for this point. Never a zero."),
     ),

@@ -139,8 +139,6 @@ def framed(
 
 def empty(view: View, name: str, subject: str, reason: str) -> Plot:
     """A small figure that says what is not there and why."""
-    if view.dummy:
-        reason = f"random weights tell nothing of it; {reason}"
     plot = framed(view, name, 0.6, title=f"{subject}: n/a", units="", caption="Nothing is drawn.")
     axes = plot.figure.subplots()
     axes.set_axis_off()

@@ -5,21 +5,23 @@ The file asks for nothing else: plots are embedded, fonts are the reader's own, 
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
+from bench.report.conditions import NO_TELEMETRY, conditions_table, has_gpu_telemetry
 from bench.report.definitions import DEFINITIONS
 from bench.report.figures import Plot, house_style
-from bench.report.findings import headline, notices, steps_sentence
+from bench.report.findings import headline, steps_sentence
+from bench.report.notices import notices
 from bench.report.plot_canvas import plot_canvas
 from bench.report.plot_correction import plot_correction, plot_repair
 from bench.report.plot_speed import plot_speed
 from bench.report.plot_steps import plot_acceptance, plot_steps
-from bench.report.style import DECODING_COLOURS, NOT_AVAILABLE
+from bench.report.provenance import provenance
+from bench.report.style import DECODING_COLOURS
 from bench.report.tables import (
     Table,
     failures_table,
@@ -33,45 +35,59 @@ from bench.report.view import Run, View
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """A plot's place in the page: heading, and how to read it."""
+    """A plot's place in the page: heading, and how to read it.
 
+    Attributes:
+        of_content: shows what a model wrote, which random weights, a run without a valid diffusion
+            point, cannot tell; left out there.
+    """
+
+    name: str
     heading: str
     reading: str
     draw: Callable[[View], Plot]
+    of_content: bool = True
 
 
 _SECTIONS = (
     _Section(
+        "speed",
         "Speed, with accuracy beside it",
-        "A bar is what a user received per second. A fast point whose accuracy interval lies below "
-        "another's is not better, it is different.",
+        "A bar is what a user received per second. A fast point that is significantly less "
+        "accurate than another is not better, it is different.",
         plot_speed,
+        of_content=False,
     ),
     _Section(
+        "steps",
         "Steps a canvas",
         "The further left a curve rises, the fewer denoise steps that task needs; speed follows "
         "from this more than from anything else.",
         plot_steps,
     ),
     _Section(
+        "acceptance",
         "What happens inside a canvas",
         "Acceptance is decided anew at every step, so a position can be accepted, revoked and "
         "renoised before the canvas stops.",
         plot_acceptance,
     ),
     _Section(
+        "correction",
         "Self-correction",
         "Green is what denoising put right after the reference point, red what it spoilt. The grey "
         "tick is what stayed wrong without a change.",
         plot_correction,
     ),
     _Section(
+        "repair",
         "Repair test",
         "A right canvas is damaged and denoised again. This compares models whose own answers are "
         "seldom wrong.",
         plot_repair,
     ),
     _Section(
+        "canvas",
         "One canvas, step by step",
         "Read downwards: noise turns into text. Red cells were taken back, purple ones rewritten "
         "after they had been accepted.",
@@ -91,6 +107,9 @@ def render(run: Run) -> Path:
     figures = []
     with house_style():
         for section in _SECTIONS:
+            if section.of_content and not view.has_content:
+                (folder / f"{section.name}.png").unlink(missing_ok=True)
+                continue
             plot = section.draw(view)
             image = plot.save(folder).read_bytes()
             figures.append(
@@ -118,76 +137,31 @@ def _html(view: View, figures: list[dict[str, str]]) -> str:
     tables: list[Table] = [points_table(view), speeds_table(view), work_table(view)]
     return environment.get_template("report.html.j2").render(
         colours=DECODING_COLOURS,
+        conditions=conditions_table(view),
         date=view.date,
         definitions=DEFINITIONS,
         device=view.device,
         failures=failures_table(view),
         figures=figures,
         headline=headline(view),
+        no_content=_no_content(view),
+        no_telemetry="" if has_gpu_telemetry(view) else NO_TELEMETRY,
         notices=notices(view),
         provenance=provenance(view),
         raw=json.dumps(view.info.get("config") or {}, indent=2, sort_keys=True, default=str),
         sizes=sizes_table(view),
-        steps=[steps_sentence(p) for p in view.diffusion if not p.dummy],
+        steps=[steps_sentence(p) for p in view.diffusion if p.usable and not p.dummy],
         tables=tables,
         timed=view.timed,
         title=str(view.info.get("experiment") or "canvasbench run"),
     )
 
 
-def provenance(view: View) -> list[tuple[str, str]]:
-    """Where the numbers come from, as (name, value) rows; unknown values say so."""
-    info = view.info
-    machine, git = _mapping(info, "machine"), _mapping(info, "git")
-    states: dict[object, str] = {True: ", with uncommitted changes", False: ", clean"}
-    dirty = states.get(git.get("dirty"), "")
-    rows: list[tuple[str, Any]] = [
-        ("created", info.get("created")),
-        ("command", info.get("command")),
-        ("configuration hash", info.get("config_hash")),
-        ("code", f"{git['commit']}{dirty}" if git.get("commit") else None),
-        ("state", _state(info)),
-        ("run time", f"{info['wall_s']:,.0f} s" if info.get("wall_s") else None),
-        ("device", view.device),
-        ("CPU", _cpu(machine)),
-        ("driver", machine.get("driver")),
-        ("CUDA", machine.get("cuda")),
-        ("Python", machine.get("python")),
-        ("torch", machine.get("torch")),
-        ("packages", ", ".join(f"{k} {v}" for k, v in _mapping(info, "packages").items())),
-        ("prompts sha256", info.get("prompts_sha256")),
-    ]
-    for name, weights in _mapping(info, "weights").items():
-        described = weights.values() if isinstance(weights, Mapping) else [weights]
-        rows.append((f"weights of {name}", ", ".join(str(part) for part in described if part)))
-    schema = info.get("schema_version")
-    rows.append(("schema version", schema))
-    return [(name, NOT_AVAILABLE if value in (None, "") else str(value)) for name, value in rows]
-
-
-def _mapping(info: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = info.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _state(info: Mapping[str, Any]) -> str | None:
-    if info.get("interrupted"):
-        return "interrupted"
+def _no_content(view: View) -> str:
+    """Why the sections on contents are left out; random weights are a notice of their own."""
+    if view.has_content or view.dummy or not view.points:
+        return ""
     return (
-        {True: "finished", False: "unfinished"}.get(info["finished"])
-        if "finished" in info
-        else None
+        "Steps, acceptance, self-correction and repair are those of a valid diffusion point; this "
+        "run has none, so their sections are left out."
     )
-
-
-def _cpu(machine: Mapping[str, Any]) -> str | None:
-    if not machine.get("cpu"):
-        return None
-    memory = machine.get("memory_bytes")
-    parts = [
-        str(machine["cpu"]),
-        f"{machine['cores']} cores" if machine.get("cores") else "",
-        f"{machine['threads']} threads" if machine.get("threads") else "",
-        f"{memory / 2**30:.1f} GiB" if memory else "",
-    ]
-    return ", ".join(part for part in parts if part)

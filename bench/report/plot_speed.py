@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 
 from bench.report.figures import Plot, empty, framed, strip_frame
 from bench.report.findings import compared_pair, speed_ratio
+from bench.report.quality import compare_quality
 from bench.report.style import (
     INK,
     MUTED,
@@ -21,54 +22,59 @@ _METRIC = "delivered_tok_per_s"
 
 
 def plot_speed(view: View) -> Plot:
-    """Bars of delivered tok/s from zero, one a point, and the accuracy of the same point."""
-    points = [p for p in view.points if p.number(_METRIC) is not None]
+    """Bars of delivered tok/s from zero, one a valid point, and the accuracy of the same point."""
+    points = [p for p in view.points if p.usable and p.number(_METRIC) is not None]
     if not points:
-        reason = "no point of this run has a speed; see the failures and the validity column."
+        reason = "no point of this run has a valid speed; see failures and the validity column."
         return empty(view, "speed", "Delivered tok/s", reason)
     plot = framed(
         view,
         "speed",
         0.75 + 0.52 * len(points),
-        title=_title(view),
-        units=_units(points),
+        title=_title(view, points),
+        units=_units(view, points),
         caption=f"Timed: {view.timed}.",
     )
-    speed, quality = plot.figure.subplots(1, 2, sharey=True, width_ratios=(1.55, 1))
-    labels = []
+    judged = any(p.number("accuracy") is not None for p in points)
+    panels = plot.figure.subplots(
+        1, 1 + judged, sharey=True, width_ratios=(1.55, 1) if judged else None, squeeze=False
+    )[0]
+    speed = panels[0]
     for y, point in enumerate(points):
         _bar(speed, y, point)
         _repeats(speed, y, point, view.table("requests", "point_id"))
-        _accuracy(quality, y, point)
-        labels.append(point.name + ("" if point.usable else "\ninvalid"))
-    speed.set_yticks(range(len(points)), labels)
+        if judged:
+            _accuracy(panels[1], y, point)
+    speed.set_yticks(range(len(points)), [p.name for p in points])
     speed.tick_params(axis="y", labelcolor=INK)
     speed.set_ylim(len(points) - 0.45, -0.55)
     speed.set_xlim(0, 1.34 * max(_reach(p) for p in points))
     speed.set_xlabel("delivered tok/s, prefill included")
     speed.set_title("Speed")
-    _accuracy_scale(quality, points)
-    quality.set_xlabel("answers correct, % of prompts")
-    quality.set_title("Accuracy of the same answers")
-    for axes in (speed, quality):
+    if judged:
+        _accuracy_scale(panels[1], points)
+        panels[1].set_xlabel("answers correct, % of prompts")
+        panels[1].set_title("Accuracy of the same answers")
+    for axes in panels:
         strip_frame(axes, grid="x")
     return plot
 
 
-def _title(view: View) -> str:
+def _title(view: View, points: list[Point]) -> str:
     pair = compared_pair(view)
     if pair is None:
-        fastest = max(view.points, key=lambda p: p.number(_METRIC) or 0)
+        fastest = max(points, key=lambda p: p.number(_METRIC) or 0)
         return f"{fastest.name} delivered {digits(fastest.number(_METRIC))} tok/s"
     diffusion, autoregressive = pair
     return (
         f"In {diffusion.precision}, diffusion delivered {digits(diffusion.number(_METRIC))} tok/s "
         f"and autoregressive {digits(autoregressive.number(_METRIC))}: "
         f"{digits(speed_ratio(diffusion, autoregressive))}\N{MULTIPLICATION SIGN}"
+        f"{compare_quality(view, diffusion, autoregressive).clause}"
     )
 
 
-def _units(points: list[Point]) -> str:
+def _units(view: View, points: list[Point]) -> str:
     first = points[0]
     sizes = [
         plural(n, noun)
@@ -84,6 +90,10 @@ def _units(points: list[Point]) -> str:
         within = " within the one process" if first.one_process else " between processes"
         parts.append(f"Whiskers: 95 % interval{within}.")
     parts.append("Small dots: each repeat.")
+    if all(p.number("accuracy") is None for p in points):
+        parts.append("Accuracy: n/a.")
+    if invalid := [p.name for p in view.points if not p.usable]:
+        parts.append(f"Left out as invalid: {', '.join(invalid)}.")
     if any(p.flag("emulated") for p in points):
         parts.append("Precision is emulated on this CPU: its ratios do not carry over to GPUs.")
     return " ".join(parts)
@@ -99,7 +109,7 @@ def _bar(axes: Axes, y: int, point: Point) -> None:
     value = estimate.value or 0.0
     colour = decoding_colour(point.decoding)
     style = precision_style(point.precision)
-    axes.barh(y, value, height=0.56, color=colour, alpha=0.9 if point.usable else 0.3)
+    axes.barh(y, value, height=0.56, color=colour, alpha=0.9)
     axes.plot(
         value, y, style.marker, color=colour, markeredgecolor="white", markersize=8, clip_on=False
     )

@@ -105,12 +105,6 @@ class Estimate:
     def has_interval(self) -> bool:
         return self.lo is not None and self.hi is not None
 
-    def apart_from(self, other: "Estimate") -> bool | None:
-        """Whether the two intervals do not overlap; None when either is missing."""
-        if self.lo is None or self.hi is None or other.lo is None or other.hi is None:
-            return None
-        return self.lo > other.hi or other.lo > self.hi
-
 
 def digits(value: float | None, *, signed: bool = False) -> str:
     """Three significant digits with thousands separators: 1,240, 93.0, 0.0123; n/a when unknown."""

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 
+from bench.report.detectable import ALPHA, POWER, detectable_change
 from bench.report.style import NOT_AVAILABLE, Estimate, digits, percent, span, tidy
 from bench.report.view import Point, View
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value and, below it, its interval or a remark."""
+    """A value and, below it, its interval or a remark; the first of a row can grey the row."""
 
     text: str
     note: str = ""
+    greyed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +26,36 @@ class Table:
     words: int = 2
 
 
+_CONTENT = (
+    ("steps a canvas", "median / p90"),
+    ("cap rate", "%"),
+    ("tokens a forward", ""),
+    ("net correction", "% of problems"),
+    ("repaired", "% of tokens"),
+)
+
+
 def points_table(view: View) -> Table:
-    """Every point: speed, work, quality, correction, validity."""
+    """Every point: speed, work, quality, correction, validity; no contents of random weights."""
     header = (
         ("decoding", ""),
         ("precision", ""),
         ("delivered", "tok/s"),
         ("accuracy", "%"),
         ("decode", "tok/s"),
-        ("steps a canvas", "median / p90"),
-        ("cap rate", "%"),
-        ("tokens a forward", ""),
-        ("net correction", "% of problems"),
-        ("repaired", "% of tokens"),
+        *(() if view.dummy else _CONTENT),
         ("validity", ""),
     )
+    source = (
+        "Numbers of a simulation."
+        if view.simulated
+        else "All numbers are measured; none is published, projected or assumed."
+    )
+    greyed = "" if all(p.usable for p in view.points) else " Grey: invalid, compared with nothing."
     return Table(
-        "Every point, with 95 % intervals. All numbers are measured; none is published, projected "
-        "or assumed.",
+        f"Every point, with 95 % intervals. {source}{greyed}",
         header,
-        tuple(_point_cells(p) for p in view.points),
+        tuple(_point_cells(p, content=not view.dummy) for p in view.points),
     )
 
 
@@ -62,7 +74,8 @@ _SPEEDS = (
 def speeds_table(view: View) -> Table:
     """The same requests under every definition of speed: they differ by more than machines do."""
     rows = tuple(
-        (*_name(p), *(measured(p.estimate(key), p) for _, _, key in _SPEEDS)) for p in view.points
+        (*name_cells(p), *(measured(p.estimate(key), p) for _, _, key in _SPEEDS))
+        for p in view.points
     )
     header = (("decoding", ""), ("precision", ""), *((name, unit) for name, unit, _ in _SPEEDS))
     return Table(
@@ -89,7 +102,7 @@ def work_table(view: View) -> Table:
     """Time of a forward by phase (median), what it produced and which weights it read."""
     rows = tuple(
         (
-            *_name(p),
+            *name_cells(p),
             *(measured(p.estimate(key), p) for _, _, key in _FORWARDS),
             *(Cell(digits(p.number(key))) for _, _, key in _WORK),
             Cell(digits(_millions(p.number("weight_bytes_per_step")))),
@@ -107,8 +120,10 @@ def _millions(value: float | None) -> float | None:
     return None if value is None else value / 1e6
 
 
-def _name(point: Point) -> tuple[Cell, Cell]:
-    return Cell(point.decoding), Cell(point.precision, "emulated" if point.flag("emulated") else "")
+def name_cells(point: Point) -> tuple[Cell, Cell]:
+    """Decoding and precision, with what else a reader must see to know which point a row is."""
+    first = Cell(point.decoding, point.variant, greyed=not point.usable)
+    return first, Cell(point.precision, "emulated" if point.flag("emulated") else "")
 
 
 def sizes_table(view: View) -> Table:
@@ -124,11 +139,33 @@ def sizes_table(view: View) -> Table:
         ("batch", "batch_size"),
     )
     rows = tuple(
-        (Cell(p.decoding), Cell(p.precision), *(Cell(_whole(p, key)) for _, key in columns))
+        (*name_cells(p), *(Cell(_whole(p, key)) for _, key in columns), _detectable(view, p))
         for p in view.points
     )
-    header = (("decoding", ""), ("precision", ""), *((name, "") for name, _ in columns))
-    return Table("n at each level. The unit of inference for speed is the process.", header, rows)
+    header = (
+        ("decoding", ""),
+        ("precision", ""),
+        *((name, "") for name, _ in columns),
+        ("detectable", "% of delivered tok/s"),
+    )
+    return Table(
+        "n at each level. The unit of inference for speed is the process. Detectable: the smallest "
+        "change of delivered tok/s that a comparison of two such points, each with as many "
+        f"processes, finds with power {POWER:g} at alpha {ALPHA:.2g} (two-sided t test), from the "
+        "spread of these processes; below it the 95 % interval that so few processes leave. n/a "
+        "with one process.",
+        header,
+        rows,
+    )
+
+
+def _detectable(view: View, point: Point) -> Cell:
+    found = detectable_change(view, point)
+    if found.value is None:
+        return Cell(NOT_AVAILABLE)
+    wide = found.hi is not None and found.hi > 1
+    note = f"{percent(found.lo)} to > 100" if wide else span(found.lo, found.hi, scale=100)
+    return Cell(percent(found.value), note)
 
 
 def failures_table(view: View) -> Table | None:
@@ -170,17 +207,20 @@ def steps(point: Point) -> Cell:
     return Cell(f"{tidy(median)} / {tidy(point.number('steps_per_canvas_p90'))}")
 
 
-def _point_cells(point: Point) -> tuple[Cell, ...]:
-    return (
-        *_name(point),
-        measured(point.estimate("delivered_tok_per_s"), point),
-        share(point.estimate("accuracy")),
-        measured(point.estimate("decode_tok_per_s"), point),
+def _point_cells(point: Point, *, content: bool) -> tuple[Cell, ...]:
+    contents = (
         steps(point),
         share(point.estimate("cap_rate")),
         Cell(digits(point.number("tokens_per_forward_denoise"))),
         share(point.estimate("net_correction"), signed=True),
         share(point.estimate("repaired_share")),
+    )
+    return (
+        *name_cells(point),
+        measured(point.estimate("delivered_tok_per_s"), point),
+        share(point.estimate("accuracy")),
+        measured(point.estimate("decode_tok_per_s"), point),
+        *(contents if content else ()),
         Cell(point.text("validity") or NOT_AVAILABLE, point.text("validity_reason")),
     )
 

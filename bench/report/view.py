@@ -4,8 +4,9 @@ A run that was interrupted, or that measured one decoding only, still gets a rep
 is a data frame here, empty when the run has none, and every number is a float or None.
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ _DECODINGS = ("diffusion", "autoregressive")
 _PRECISIONS = ("fp32", "bf16", "fp8")
 _CONTENT_TABLES = ("canvases", "steps", "positions", "repairs")
 """What the plots of contents read; points with random weights have no place there."""
+_MEASURED_TABLES = (*_CONTENT_TABLES, "requests")
+"""What plots and comparisons read; invalid points have no place there."""
 
 
 class Run(Protocol):
@@ -44,9 +47,14 @@ def as_number(value: Any) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One row of `points`."""
+    """One row of `points`.
+
+    Attributes:
+        variant: what tells it from points of the same decoding and precision, "" if nothing has to.
+    """
 
     row: Mapping[str, Any]
+    variant: str = ""
 
     def number(self, name: str) -> float | None:
         return as_number(self.row.get(name))
@@ -79,8 +87,9 @@ class Point:
 
     @property
     def name(self) -> str:
-        """diffusion fp8."""
-        return f"{self.decoding} {self.precision}".strip() or self.point_id
+        """diffusion fp8; with what else the sweep varied where that is not unique."""
+        words = (self.decoding, self.precision, self.variant)
+        return " ".join(word for word in words if word) or self.point_id
 
     @property
     def is_diffusion(self) -> bool:
@@ -115,10 +124,13 @@ class View:
         names = ("requests", "canvases", "steps", "positions", "repairs", "failures")
         tables = {name: _frame(getattr(run, name, None)) for name in names}
         rows = _frame(getattr(run, "points", None)).to_dict("records")
-        points = [Point({str(k): v for k, v in row.items()}) for row in rows]
+        points = _told_apart([Point({str(k): v for k, v in row.items()}) for row in rows])
         random = {p.point_id for p in points if p.dummy}
+        invalid = {p.point_id for p in points if not p.usable}
         for name in _CONTENT_TABLES:
             tables[name] = _without(tables[name], random)
+        for name in _MEASURED_TABLES:
+            tables[name] = _without(tables[name], invalid)
         info = getattr(run, "info", None) or {}
         return cls(Path(run.path), info, tuple(sorted(points, key=_order)), tables)
 
@@ -131,6 +143,16 @@ class View:
         return bool(self.points) and all(p.dummy for p in self.points)
 
     @property
+    def has_content(self) -> bool:
+        """Whether any point can tell of steps, acceptance, self-correction or repair."""
+        return any(p.usable and not p.dummy for p in self.diffusion)
+
+    @property
+    def simulated(self) -> bool:
+        """No model ran for some point: its numbers are made up."""
+        return any(p.text("backend") == "simulated" for p in self.points)
+
+    @property
     def emulated(self) -> bool:
         return any(p.flag("emulated") for p in self.points)
 
@@ -140,6 +162,8 @@ class View:
 
     @property
     def device(self) -> str:
+        if self.simulated:
+            return "simulated device"
         machine = self.info.get("machine") or {}
         named = next((p.text("device") for p in self.points if p.text("device")), "")
         device = str(machine.get("device") or named or "unknown device")
@@ -175,7 +199,20 @@ def _frame(table: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def _without(table: pd.DataFrame, point_ids: set[str]) -> pd.DataFrame:
-    return table[~table["point_id"].isin(point_ids)] if "point_id" in table.columns else table
+    if not point_ids or "point_id" not in table.columns:
+        return table
+    return table[~table["point_id"].isin(point_ids)]
+
+
+def _told_apart(points: list[Point]) -> list[Point]:
+    """Points with a variant where decoding and precision are those of another one, too."""
+    names = Counter(point.name for point in points)
+
+    def variant(point: Point) -> str:
+        common = f"{point.decoding}-{point.precision}"
+        return point.point_id.removeprefix(common).lstrip("-") if names[point.name] > 1 else ""
+
+    return [replace(point, variant=variant(point)) for point in points]
 
 
 def _order(point: Point) -> tuple[int, int, str]:

@@ -1,4 +1,4 @@
-"""Kernel tests run in a process of their own whose triton interprets; see test_in_interpreter.py."""
+"""Kernel tests run in a process of their own, whose triton interprets: test_in_interpreter.py."""
 
 import os
 from pathlib import Path

@@ -14,6 +14,12 @@ TASKS = {
     "reverse": (6, 8.0),
     "sort": (6, 9.0),
 }
+HASHES = {
+    "diffusion-bf16": "0123456789ab",
+    "diffusion-fp8": "1123456789ab",
+    "autoregressive-bf16": "2123456789ab",
+    "autoregressive-fp8": "3123456789ab",
+}
 CANVAS, CAP = 32, 48
 _LETTERS = "abcdefghijklmnopqrstuvwxyz "
 
@@ -47,8 +53,8 @@ def synthetic_run(
     }
     for decoding, rate, right in (("diffusion", 640.0, 0.87), ("autoregressive", 212.0, 0.97)):
         for precision, factor in (("bf16", 1.0), ("fp8", 0.82)):
-            ids = {"schema_version": 1, "config_hash": "0123456789ab"}
-            ids["point_id"] = f"{decoding}-{precision}"
+            point_id = f"{decoding}-{precision}"
+            ids = {"schema_version": 1, "point_id": point_id, "config_hash": HASHES[point_id]}
             requests = _requests(rng, num_prompts, num_repeats, rate * factor, right, decoding)
             made = {"requests": requests}
             if decoding == "diffusion":

@@ -103,6 +103,7 @@ def test_one_decoding_alone_gets_a_report(tmp_path: Path, decoding: str) -> None
     kept = replace(run, points=run.points[run.points["decoding"] == decoding])
     page = render(kept).read_text(encoding="utf-8")
     assert "No point of the other decoding" in page
+    assert ("their sections are left out" in page) == (decoding == "autoregressive")
 
 
 def test_an_invalid_point_is_shown_and_left_out_of_the_headline(tmp_path: Path) -> None:
@@ -117,6 +118,49 @@ def test_an_invalid_point_is_shown_and_left_out_of_the_headline(tmp_path: Path) 
     heading = re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)
     assert heading is not None
     assert "diffusion" not in heading[1]
+
+    assert "Invalid point: diffusion bf16" in page
+    assert "do not add up" in page
+    assert 'class="greyed"' in page
+    assert "their sections are left out" in page
+    outline = Outline(page)
+    assert len(outline.descriptions) == 1
+    assert "Left out as invalid: diffusion bf16, diffusion fp8" in outline.descriptions[0]
+    assert "diffusion delivered" not in outline.descriptions[0]
+
+
+def test_random_weights_are_said_once_and_draw_no_contents(tmp_path: Path) -> None:
+    run = synthetic_run(tmp_path, num_prompts=20, num_repeats=1)
+    render(run)
+    assert run.points is not None
+    content = ["accuracy", "net_correction", "repaired_share", "steps_per_canvas_median"]
+    unknown = {f"{name}{end}": None for name in content for end in ("", "_lo", "_hi")}
+    points = run.points.assign(weights="dummy", **unknown)
+    page = render(replace(run, points=points)).read_text(encoding="utf-8")
+    assert [path.stem for path in (tmp_path / "plots").glob("*.png")] == ["speed"]
+    assert len(Outline(page).descriptions) == 1
+    assert page.count("Random weights") == 1
+    assert "those sections are left out" in page
+    for heading in ("Steps a canvas", "Self-correction", "Repair test"):
+        assert f"<h2>{heading}</h2>" not in page
+    assert "net correction" not in page[: page.index('id="definitions"')]
+
+
+def test_a_simulation_is_never_called_measured(tmp_path: Path) -> None:
+    run = synthetic_run(tmp_path, num_prompts=20, num_repeats=1)
+    assert run.points is not None
+    page = render(replace(run, points=run.points.assign(backend="simulated"))).read_text()
+    assert "<strong>Simulated</strong>" in page
+    assert "simulated device" in page
+    assert "All numbers are measured" not in page
+
+
+def test_the_machine_has_a_section(rendered: tuple[SyntheticRun, str]) -> None:
+    page = rendered[1]
+    section = page[page.index('id="conditions"') : page.index('id="definitions"')]
+    assert "This run has no GPU telemetry" in section
+    assert "SM clock" not in section
+    assert "host share" in section
 
 
 def test_unknown_numbers_print_as_such(tmp_path: Path) -> None:
