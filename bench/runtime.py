@@ -1,32 +1,45 @@
-"""Where a point's wall time went, from its tables: what `bench.stats.attribute` compares."""
+"""Where a point's wall time went, from its tables: what `bench.stats.attribute` compares.
+
+Tables hold a batched forward once for every row that was active in it; time passes once.
+"""
 
 import pandas as pd
 
 from bench.stats import Phase, RunTime
 
+_REQUEST = ["process_id", "repeat", "request_id"]
+_FORWARD = ["batch", "phase", "canvas_index", "step"]
+
 
 def run_time(requests: pd.DataFrame, steps: pd.DataFrame, canvases: pd.DataFrame | None) -> RunTime:
-    """Forwards and seconds by phase, the host's rest, and what was delivered, all repeats together.
-
-    Raises:
-        ValueError: batches of several rows, whose forwards the tables hold once for every row.
-    """
-    if (requests["batch_size"] != 1).any():
-        raise ValueError(
-            f"batch_size is {requests['batch_size'].max()}; times are attributed at batch_size 1"
-        )
-    by_phase = steps.groupby("phase")["device_ms"].agg(["size", "mean"])
+    """Forwards and seconds by phase, the host's rest and what was delivered, repeats together."""
+    batch = _batches(requests)
+    own = requests[_REQUEST].assign(batch=batch)
+    rows = steps.merge(own, on=_REQUEST, validate="many_to_one")
+    forwards = rows.drop_duplicates(_FORWARD)
+    by_phase = forwards.groupby("phase")["device_ms"].agg(["size", "mean"])
     phases = {
         str(phase): Phase(forwards=float(row["size"]), mean_s=float(row["mean"]) / 1e3)
         for phase, row in by_phase.iterrows()
     }
+    wall_s = float(requests["wall_s"].groupby(batch).first().sum())
     device_s = sum(phase.seconds for phase in phases.values())
     has_canvases = canvases is not None and len(canvases) > 0
+    main = forwards[forwards["phase"].isin(["denoise", "decode"])]
+    row_steps = float((rows["phase"] == "denoise").sum())
     return RunTime(
         delivered_tokens=float(requests["delivered_tokens"].sum()),
         phases=phases,
-        host_s=max(float(requests["wall_s"].sum()) - device_s, 0.0),
+        host_s=max(wall_s - device_s, 0.0),
         canvases=float(len(canvases)) if canvases is not None and has_canvases else None,
-        denoise_row_steps=phases["denoise"].forwards if "denoise" in phases else None,
-        batch_size=1.0,
+        denoise_row_steps=row_steps if "denoise" in phases else None,
+        batch_size=float(batch.value_counts().loc[main["batch"]].mean()),
     )
+
+
+def _batches(requests: pd.DataFrame) -> pd.Series:
+    """The batch of every request: rows of one follow each other and share their very time."""
+    shared = requests[["process_id", "repeat", "wall_s"]]
+    stretch = (shared != shared.shift()).any(axis=1).cumsum()
+    part = requests.groupby(stretch).cumcount() // requests["batch_size"]
+    return pd.DataFrame({"stretch": stretch, "part": part}).groupby(["stretch", "part"]).ngroup()

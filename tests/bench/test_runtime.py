@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from bench.backends.simulated import (
@@ -23,10 +22,12 @@ TIMING = ChosenTiming(
 )
 
 
-def tables(config: SyntheticConfig = BASE, timing: ChosenTiming = TIMING) -> Tables:
+def tables(
+    config: SyntheticConfig = BASE, timing: ChosenTiming = TIMING, batch_size: int = 1
+) -> Tables:
     recording = make_recording(config)
     session = SimulatedSession(recording, timing, clock=VirtualClock())
-    return measured(session, recording, repeats=2)[0]
+    return measured(session, recording, batch_size=batch_size, repeats=2)[0]
 
 
 def observed(found: Tables) -> float:
@@ -67,8 +68,18 @@ def test_nothing_changed_has_no_cause() -> None:
     assert leading_causes(attribute(*times)) == ()
 
 
-def test_batches_are_refused_by_name() -> None:
-    found = tables()
-    requests: pd.DataFrame = found["requests"].assign(batch_size=4)
-    with pytest.raises(ValueError, match="batch_size is 4"):
-        run_time(requests, found["steps"], found["canvases"])
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_batch_takes_its_time_once(size: int) -> None:
+    """Of five rows the last batch has two."""
+    one, many = tables(), tables(batch_size=size)
+    times = [run_time(t["requests"], t["steps"], t["canvases"]) for t in (one, many)]
+    first = [i for begin in (0, 12) for i in range(begin, begin + 12, size)]
+    walls = many["requests"]["wall_s"].iloc[first]
+    assert times[1].wall_s == pytest.approx(walls.sum())
+    assert times[1].phases["denoise"].mean_s == pytest.approx(TIMING.denoise_s)
+    assert times[1].batch_size == pytest.approx(size, rel=0.2)
+    assert times[1].occupancy is not None
+    assert 0.5 < times[1].occupancy <= 1
+    found = attribute(*times)
+    change = float(np.log(many["requests"]["delivered_tokens"].sum() / walls.sum())) - observed(one)
+    assert sum(found.terms.values()) == pytest.approx(change, abs=1e-9)
