@@ -164,15 +164,24 @@ def test_interrupting_keeps_what_was_finished(workplace: Path) -> None:
     endless = ["measure.num_repeats=5000", "workload.num_prompts=5", "threads=1"]
     given = ["run", "precision=bf16", *endless, "run_dir=stopped"]
     process = subprocess.Popen(
-        [*COMMAND, *given], cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *given],
+        cwd=workplace,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job in the background of a script inherits an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    parts = workplace / "stopped" / "shards"
-    deadline = time.monotonic() + 120
-    while not any(parts.glob("*-r*")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    time.sleep(1.0)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        parts = workplace / "stopped" / "shards"
+        deadline = time.monotonic() + 120
+        while not any(parts.glob("*-r*")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(1.0)
+        os.kill(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     info = json.loads((workplace / "stopped" / "run.json").read_text())
