@@ -18,7 +18,7 @@ from model.config import ModelConfig
 from model.float8 import ScaledExperts, ScaledLinear
 from model.kernels import dense, glue
 from model.kernels.attention import attention
-from model.kernels.experts import rows_bf16, rows_fp8
+from model.kernels.experts import ExpertWeights, expert_rows
 from model.kernels.glue import Branch, Quantised
 from model.kernels.heads import qkv_norm_rope_write
 from model.kernels.routing import route
@@ -81,8 +81,10 @@ class FusedBlock(nn.Module):
         self.output = cast(Linear | ScaledLinear, block.attention.output)
         self.gate_up = cast(Linear | ScaledLinear, block.dense.gate_up)
         self.down = cast(Linear | ScaledLinear, block.dense.down)
-        self.experts = cast(Experts | ScaledExperts, block.experts)
-        self._is_fp8 = isinstance(self.experts, ScaledExperts)
+        experts = cast(Experts | ScaledExperts, block.experts)
+        self._is_fp8 = isinstance(experts, ScaledExperts)
+        scales = (experts.gate_up_scale, experts.down_scale) if self._is_fp8 else ()
+        self._expert_weights = ExpertWeights(experts.gate_up, experts.down, *scales)
         kind: Literal["plain", "fp8"] = "fp8" if self._is_fp8 else "plain"
         self._q_weight = _weight(block.attention.q_norm)
         self._k_weight = _weight(block.attention.k_norm)
@@ -153,17 +155,8 @@ class FusedBlock(nn.Module):
 
     def _routed(self, x: Tensor | Quantised, expert_TK: Tensor) -> Tensor:
         """Every assignment's expert output, unweighted; [T * K, D]."""
-        experts = self.experts
-        if isinstance(experts, ScaledExperts):
-            return rows_fp8(
-                *cast(Quantised, x),
-                expert_TK,
-                experts.gate_up,
-                experts.gate_up_scale,
-                experts.down,
-                experts.down_scale,
-            )
-        return rows_bf16(cast(Tensor, x), expert_TK, experts.gate_up, experts.down)
+        values_TD, scale_T = x if isinstance(x, tuple) else (x, None)
+        return expert_rows(values_TD, scale_T, expert_TK, self._expert_weights)
 
 
 def _product(linear: Linear | ScaledLinear, x: Tensor | Quantised) -> Tensor:

@@ -8,6 +8,7 @@ M row tiles, P parts of a hidden row.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import triton
@@ -57,112 +58,73 @@ def default_tiles(dtype: torch.dtype, tokens: int) -> tuple[Tiles, Tiles]:
     return up, Tiles(rows, 64, 128, stages=5) if fp8 else Tiles(rows, 64, 64, stages=6)
 
 
-def experts_bf16(
+class ExpertWeights(NamedTuple):
+    """All experts' matrices, contiguous: bf16, or e4m3 with an fp32 scale an output channel."""
+
+    gate_up: Tensor
+    """[E, 2F, D]"""
+    down: Tensor
+    """[E, D, F]"""
+    gate_up_scale: Tensor | None = None
+    """[E, 2F]"""
+    down_scale: Tensor | None = None
+    """[E, D]"""
+
+
+def expert_rows(
     x_TD: Tensor,
+    row_scale_T: Tensor | None,
     expert_TK: Tensor,
-    weight_TK: Tensor,
-    gate_up: Tensor,
-    down: Tensor,
+    weights: ExpertWeights,
     tiles_up: Tiles | None = None,
     tiles_down: Tiles | None = None,
 ) -> Tensor:
-    """Sum over each token's experts of weight * down(gelu(gate(x)) * up(x)), rounded as torch does.
+    """down(gelu(gate(x)) * up(x)) of every assignment, unweighted, rounded as torch does.
 
     Args:
-        expert_TK: int32; weight_TK: fp32; both contiguous.
+        x_TD: bf16, or e4m3 with row_scale_T fp32: then hidden rows are quantised here.
+        expert_TK: int32, contiguous.
         tiles_up, tiles_down: None for the defaults.
-        gate_up: [E, 2F, D]; down: [E, D, F]; both bf16 and contiguous.
 
     Returns:
-        [T, D] bf16.
+        [N, D] bf16, for `combine` or a norm that mixes them.
     """
-    return combine(rows_bf16(x_TD, expert_TK, gate_up, down, tiles_up, tiles_down), weight_TK)
-
-
-def experts_fp8(
-    values_TD: Tensor,
-    row_scale_T: Tensor,
-    expert_TK: Tensor,
-    weight_TK: Tensor,
-    gate_up: Tensor,
-    gate_up_scale: Tensor,
-    down: Tensor,
-    down_scale: Tensor,
-    tiles_up: Tiles | None = None,
-    tiles_down: Tiles | None = None,
-) -> Tensor:
-    """`experts_bf16` in the fp8 recipe; the input comes quantised, hidden rows are quantised here.
-
-    Args:
-        values_TD: e4m3, with row_scale_T fp32.
-        gate_up: [E, 2F, D] e4m3 with gate_up_scale [E, 2F] fp32; down: [E, D, F] e4m3 with
-            down_scale [E, D] fp32.
-
-    Returns:
-        [T, D] bf16.
-    """
-    out_ND = rows_fp8(
-        values_TD,
-        row_scale_T,
-        expert_TK,
-        gate_up,
-        gate_up_scale,
-        down,
-        down_scale,
-        tiles_up,
-        tiles_down,
-    )
-    return combine(out_ND, weight_TK)
-
-
-def rows_bf16(
-    x_TD: Tensor,
-    expert_TK: Tensor,
-    gate_up: Tensor,
-    down: Tensor,
-    tiles_up: Tiles | None = None,
-    tiles_down: Tiles | None = None,
-) -> Tensor:
-    """What each assignment's expert answers, unweighted: [N, D] bf16, for a fused combine."""
     tiles_up, tiles_down = _tiles(x_TD, tiles_up, tiles_down)
-    sorted_up = sort_rows(expert_TK, gate_up.shape[0], tiles_up.rows)
-    hidden_NF = gate_up_rows(x_TD, None, gate_up, None, sorted_up, expert_TK.shape[1], tiles_up)
-    sorted_down = _resorted(expert_TK, gate_up.shape[0], sorted_up, tiles_up, tiles_down)
-    return down_rows(hidden_NF, None, down, None, sorted_down, tiles_down)
-
-
-def rows_fp8(
-    values_TD: Tensor,
-    row_scale_T: Tensor,
-    expert_TK: Tensor,
-    gate_up: Tensor,
-    gate_up_scale: Tensor,
-    down: Tensor,
-    down_scale: Tensor,
-    tiles_up: Tiles | None = None,
-    tiles_down: Tiles | None = None,
-) -> Tensor:
-    """What each assignment's expert answers, unweighted: [N, D] bf16, for a fused combine."""
-    tiles_up, tiles_down = _tiles(values_TD, tiles_up, tiles_down)
-    sorted_up = sort_rows(expert_TK, gate_up.shape[0], tiles_up.rows)
+    num_experts, top_k = weights.gate_up.shape[0], expert_TK.shape[1]
+    sorted_up = sort_rows(expert_TK, num_experts, tiles_up.rows)
     largest_NP = None
-    if tiles_down.quantise:
-        parts = triton.cdiv(down.shape[2], tiles_up.out)
+    if tiles_down.quantise and row_scale_T is not None:
+        parts = triton.cdiv(weights.down.shape[2], tiles_up.out)
         largest_NP = row_scale_T.new_empty((expert_TK.numel(), parts))
     hidden_NF = gate_up_rows(
-        values_TD,
+        x_TD,
         row_scale_T,
-        gate_up,
-        gate_up_scale,
+        weights.gate_up,
+        weights.gate_up_scale,
         sorted_up,
-        expert_TK.shape[1],
+        top_k,
         tiles_up,
         largest_NP,
     )
-    sorted_down = _resorted(expert_TK, gate_up.shape[0], sorted_up, tiles_up, tiles_down)
-    if largest_NP is not None:
-        return down_rows(hidden_NF, largest_NP, down, down_scale, sorted_down, tiles_down)
-    return down_rows(*quantise_rows(hidden_NF), down, down_scale, sorted_down, tiles_down)
+    sorted_down = _resorted(expert_TK, num_experts, sorted_up, tiles_up, tiles_down)
+    scale_N = largest_NP
+    if row_scale_T is not None and largest_NP is None:
+        hidden_NF, scale_N = quantise_rows(hidden_NF)
+    return down_rows(hidden_NF, scale_N, weights.down, weights.down_scale, sorted_down, tiles_down)
+
+
+def mixed_experts(
+    x_TD: Tensor,
+    row_scale_T: Tensor | None,
+    expert_TK: Tensor,
+    weight_TK: Tensor,
+    weights: ExpertWeights,
+    tiles_up: Tiles | None = None,
+    tiles_down: Tiles | None = None,
+) -> Tensor:
+    """`expert_rows`, weighted by weight_TK (fp32, contiguous) and summed token by token: [T, D]."""
+    rows_ND = expert_rows(x_TD, row_scale_T, expert_TK, weights, tiles_up, tiles_down)
+    return combine(rows_ND, weight_TK)
 
 
 def gate_up_rows(

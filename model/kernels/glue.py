@@ -94,8 +94,8 @@ def end_block(
 
     Args:
         dense: or fp32 parts [S, ..., D] (`dense.linear_fp8_parts`): summed in order and rounded.
-        routed: with weight_TK (fp32) the experts' unweighted rows [T * K, D] (`experts.rows_fp8`),
-            which are mixed as `experts.combine` does.
+        routed: with weight_TK (fp32) the experts' unweighted rows [T * K, D]
+            (`experts.expert_rows`), which are mixed as `experts.combine` does.
 
     Returns:
         the new residual, and the branches' norms of it (the next block's input norm).

@@ -1,6 +1,6 @@
 """The table of operations for `kernels=triton`; what has no kernel of its own is torch's.
 
-Legend: B seqs, L positions, V vocab.
+Legend: B seqs, L positions, T tokens, D model, K experts a token, V vocab.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,13 @@ __all__ = [
     "softcap",
 ]
 
-experts = routed.experts_bf16
+
+def experts(
+    x_TD: Tensor, expert_TK: Tensor, weight_TK: Tensor, gate_up: Tensor, down: Tensor
+) -> Tensor:
+    return routed.mixed_experts(
+        x_TD, None, expert_TK, weight_TK, routed.ExpertWeights(gate_up, down)
+    )
 
 
 def rms_norms(x: Tensor, weights: Sequence[Tensor | None], eps: float) -> list[Tensor]:

@@ -157,12 +157,10 @@ def compile_whole(dtype: torch.dtype, tokens: int, quantise: bool, sizes: Sizes)
     with compile_only():
         scores = torch.empty(tokens, sizes.experts, dtype=torch.bfloat16)
         routing.route(scores, scores[0], sizes.top_k)
-        if dtype == FP8:
-            experts.experts_fp8(
-                x, row_scale, expert, weight, gate_up, up_scale, matrix, scale, *tiles
-            )
-        else:
-            experts.experts_bf16(x, expert, weight, gate_up, matrix)
+        scales = (up_scale, scale) if dtype == FP8 else ()
+        weights = experts.ExpertWeights(gate_up, matrix, *scales)
+        rows = row_scale if dtype == FP8 else None
+        experts.mixed_experts(x, rows, expert, weight, weights, *tiles)
 
 
 def empty_inputs(variant: Variant, sizes: Sizes) -> tuple[torch.Tensor, ...]:

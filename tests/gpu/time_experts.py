@@ -95,11 +95,11 @@ def time_whole(layers: Sequence[Layer], case: Case, report: Report, suffix: str 
         tiles = whole_tiles(dtype, tokens, quantise)
         layer = layers[index % len(layers)]
         expert = case.expert[index % len(case.expert)]
-        if dtype == FP8:
-            rest = (layer.gate_up, layer.gate_up_scale, layer.down, layer.down_scale)
-            return experts.experts_fp8(case.x, case.row_scale, expert, case.weight, *rest, *tiles)
-        matrices = layer.gate_up, layer.down
-        return experts.experts_bf16(case.x, expert, case.weight, *matrices, *tiles)
+        is_fp8 = dtype == FP8
+        scales = (layer.gate_up_scale, layer.down_scale) if is_fp8 else ()
+        weights = experts.ExpertWeights(layer.gate_up, layer.down, *scales)
+        row_scale = case.row_scale if is_fp8 else None
+        return experts.mixed_experts(case.x, row_scale, expert, case.weight, weights, *tiles)
 
     size = touched_bytes(case, layers[0].gate_up) + touched_bytes(case, layers[0].down)
     for quantise in (False, True) if dtype == FP8 else (False,):

@@ -109,12 +109,12 @@ def full_size_calls() -> Iterator[tuple[str, bool, Callable[[], object]]]:
             x = empty(tokens, 2816, dtype=dtype)
             gate_up, down = empty(128, 1408, 2816, dtype=dtype), empty(128, 2816, 704, dtype=dtype)
             if dtype == bf16:
-                call = lambda a=(x, expert, weight, gate_up, down): experts.experts_bf16(*a)  # noqa: E731
+                row, weights = None, experts.ExpertWeights(gate_up, down)
             else:
                 scales = empty(128, 1408, dtype=fp32), empty(128, 2816, dtype=fp32)
                 row = empty(tokens, dtype=fp32)
-                arguments = (x, row, expert, weight, gate_up, scales[0], down, scales[1])
-                call = lambda a=arguments: experts.experts_fp8(*a)  # noqa: E731
+                weights = experts.ExpertWeights(gate_up, down, *scales)
+            call = lambda a=(x, row, expert, weight, weights): experts.mixed_experts(*a)  # noqa: E731
             yield f"{'fp8' if dtype == fp8 else 'bf16'} T={tokens}", tokens >= 64, call
         for channels, depth in ((8192, 2816), (2816, 4096), (4224, 2816), (2816, 2112)):
             x, row = empty(tokens, depth, dtype=fp8), empty(tokens, dtype=fp32)

@@ -12,7 +12,7 @@ interpreter = pytest.importorskip("tests.kernels.interpreter", exc_type=ImportEr
 interpreter.require()
 
 from model.kernels import experts, routing  # noqa: E402
-from model.kernels.experts import FP8, Tiles  # noqa: E402
+from model.kernels.experts import FP8, ExpertWeights, Tiles  # noqa: E402
 from model.ops import reference  # noqa: E402
 
 
@@ -115,6 +115,12 @@ _SHAPES = [  # tokens, experts, top k, width, hidden, kind
     (40, 4, 2, 80, 48, "overloaded"),
     (20, 8, 3, 96, 112, "few"),
 ]
+
+
+def _matrices(gate_up: tuple[Tensor, Tensor], down: tuple[Tensor, Tensor]) -> ExpertWeights:
+    return ExpertWeights(gate_up[0], down[0], gate_up[1], down[1])
+
+
 _TILES = [Tiles(16, 32, 64, tma=True), Tiles(16, 32, 32, tma=False)]
 
 
@@ -126,7 +132,7 @@ def test_experts_bf16(shape: tuple[int, int, int, int, int, str], tiles: Tiles) 
     x = torch.randn(tokens, width).bfloat16()
     expert, weight = _assignments(tokens, num_experts, top_k, kind)
     gate_up, down = _weights(num_experts, width, hidden)
-    got = experts.experts_bf16(x, expert, weight, gate_up, down, tiles, tiles)
+    got = experts.mixed_experts(x, None, expert, weight, ExpertWeights(gate_up, down), tiles, tiles)
     want = reference.experts(x, expert.long(), weight, gate_up, down)
     assert got.dtype == torch.bfloat16
     torch.testing.assert_close(got, want, rtol=2e-2, atol=2e-2)
@@ -142,7 +148,9 @@ def test_experts_fp8(shape: tuple[int, int, int, int, int, str], tiles: Tiles) -
     x, row_scale = _quantised(torch.randn(tokens, width).bfloat16())
     expert, weight = _assignments(tokens, num_experts, top_k, kind)
     gate_up, down = map(_quantised, _weights(num_experts, width, hidden))
-    got = experts.experts_fp8(x, row_scale, expert, weight, *gate_up, *down, tiles, tiles)
+    got = experts.mixed_experts(
+        x, row_scale, expert, weight, _matrices(gate_up, down), tiles, tiles
+    )
     want = _fp8_reference(x, row_scale, expert, weight, gate_up, down)
     error = (got.float() - want.float()).norm() / want.float().norm()
     assert error < 3e-3
@@ -153,10 +161,10 @@ def test_gate_up_and_down_may_take_different_rows() -> None:
     torch.manual_seed(4)
     x = torch.randn(20, 64).bfloat16()
     expert, weight = _assignments(20, 4, 2, "overloaded")
-    weights = _weights(4, 64, 32)
+    weights = ExpertWeights(*_weights(4, 64, 32))
     up, down = Tiles(16, 32, 64, tma=False), Tiles(32, 32, 32)
-    got = experts.experts_bf16(x, expert, weight, *weights, up, down)
-    same = experts.experts_bf16(x, expert, weight, *weights, up, Tiles(16, 32, 32))
+    got = experts.mixed_experts(x, None, expert, weight, weights, up, down)
+    same = experts.mixed_experts(x, None, expert, weight, weights, up, Tiles(16, 32, 32))
     assert torch.equal(got, same)
 
 
@@ -170,8 +178,9 @@ def test_quantising_in_the_down_product_changes_nothing(
     expert, _ = _assignments(tokens, num_experts, top_k, kind)
     gate_up, down = map(_quantised, _weights(num_experts, width, hidden))
     separate, within = Tiles(16, 32, 64), Tiles(16, 32, 64, quantise=True)
-    arguments = (x, row_scale, expert, *gate_up, *down, separate)
-    assert torch.equal(experts.rows_fp8(*arguments, within), experts.rows_fp8(*arguments, separate))
+    arguments = (x, row_scale, expert, _matrices(gate_up, down), separate)
+    found, expected = (experts.expert_rows(*arguments, tiles) for tiles in (within, separate))
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("tokens", [1, 3])
@@ -180,7 +189,7 @@ def test_defaults_on_tiny_weights(tokens: int) -> None:
     x = torch.randn(tokens, 64).bfloat16()
     expert, weight = _assignments(tokens, 4, 2, "uniform")
     gate_up, down = _weights(4, 64, 32)
-    got = experts.experts_bf16(x, expert, weight, gate_up, down)
+    got = experts.mixed_experts(x, None, expert, weight, ExpertWeights(gate_up, down))
     want = reference.experts(x, expert.long(), weight, gate_up, down)
     torch.testing.assert_close(got, want, rtol=2e-2, atol=2e-2)
 
