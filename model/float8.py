@@ -2,7 +2,7 @@
 
 Twins of `model.precision.Fp8Linear` and `Fp8Experts`, which emulate the same arithmetic; what
 differs is the products' accumulation. Weights stay e4m3 with an fp32 scale an output channel,
-activations are quantised row by row. Needs compute capability 8.9 or later, grouped products 9.0.
+activations are quantised row by row. `model.precision.has_fp8_units` says where this runs.
 
 Legend: T tokens, R routed rows, D model, E experts, K experts a token, F expert hidden.
 """

@@ -181,8 +181,13 @@ class KVCache:
         yield from (*self._keys, *self._values)
 
     def reset(self, start_B: Tensor | None) -> None:
-        """Forgets everything, for another generation of the same size."""
+        """Forgets everything, for another generation of the same size.
+
+        Slots are cleared too: hidden ones get weight zero, and zero times a NaN left there is NaN.
+        """
         self.num_cached = 0
+        for buffer in self.storage():
+            buffer.zero_()
         if self.start_B is None or start_B is None:
             self.start_B = start_B
         else:

@@ -25,6 +25,7 @@ from model.transformer import Block, Transformer
 
 FP8 = torch.float8_e4m3fn
 _FP8_MAX = torch.finfo(FP8).max
+_GROUPED_FP8_CAPABILITIES = ((9, 0), (10, 0))  # of torch's row-wise scaled grouped product
 
 
 class Precision(StrEnum):
@@ -91,7 +92,9 @@ def has_bf16_units(device: torch.device) -> bool:
 
 def has_fp8_units(device: torch.device) -> bool:
     """Whether torch multiplies e4m3 matrices, grouped ones too, on the device itself."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    if device.type != "cuda":
+        return False
+    return torch.cuda.get_device_capability(device) in _GROUPED_FP8_CAPABILITIES
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:

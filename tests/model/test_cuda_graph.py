@@ -80,6 +80,16 @@ def test_a_cache_of_the_same_size_is_kept() -> None:
         assert larger is not first
 
 
+def test_nothing_of_a_broken_generation_is_left_for_the_next() -> None:
+    config, spare = preset("tiny-diffusion"), SpareCache()
+    where = {"dtype": torch.float32, "device": torch.device("cpu")}
+    with spare.lent(config, 1, 64, **where, start_B=None) as cache:
+        for buffer in cache.storage():
+            buffer.fill_(float("nan"))
+    with spare.lent(config, 1, 64, **where, start_B=None) as cache:
+        assert all(torch.isfinite(buffer).all() for buffer in cache.storage())
+
+
 def test_a_generation_cut_short_gives_its_cache_back() -> None:
     loaded = load("tiny-diffusion")
     addresses = []
