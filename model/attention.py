@@ -16,12 +16,15 @@ class Slots(Protocol):
     """What attention needs of a cache: a place for new keys and values, and what to attend over."""
 
     def write_and_view(
-        self, layer: int, key_BGLH: Tensor, value_BGLH: Tensor, *, whole_prefix: bool
+        self, layer: int, key_BGLH: Tensor, value_BGLH: Tensor
     ) -> tuple[Tensor, Tensor]: ...
 
 
 class Cache(Slots, Protocol):
-    """What a pass needs of a cache; `model.kv_cache.KVCache` is the one used for generation."""
+    """A cache without slots to be opened, such as training's.
+
+    `model.kv_cache.KVCache` is the one used for generation.
+    """
 
     num_cached: int
     start_B: Tensor | None
@@ -57,8 +60,6 @@ class Attention(nn.Module):
         rope_LH: tuple[Tensor, Tensor],
         mask: Tensor | None,
         cache: Slots,
-        *,
-        whole_prefix: bool,
     ) -> Tensor:
         """Attends over the cache's prefix and these L positions; returns [B, L, D]."""
         q_BNLH, k_BGLH, v_BGLH = self._ops.qkv_norm_rope(
@@ -70,5 +71,5 @@ class Attention(nn.Module):
             self._num_kv_heads,
             self.q_norm.eps,
         )
-        k_BGKH, v_BGKH = cache.write_and_view(self.layer, k_BGLH, v_BGLH, whole_prefix=whole_prefix)
+        k_BGKH, v_BGKH = cache.write_and_view(self.layer, k_BGLH, v_BGLH)
         return self.output(self._ops.attention(q_BNLH, k_BGKH, v_BGKH, mask))

@@ -6,17 +6,49 @@ Diffusion checkpoints nest the text model in `text_config`; autoregressive ones 
 """
 
 import json
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from model.config import AttentionConfig, ModelConfig, MoEConfig
+
+_FP8_RECIPE: dict[str, Any] = {
+    "quant_method": "compressed-tensors",
+    "format": "float-quantized",
+    "kv_cache_scheme": None,
+    "targets": ["Linear"],
+    "weights.type": "float",
+    "weights.num_bits": 8,
+    "weights.strategy": "channel",
+    "weights.symmetric": True,
+    "weights.dynamic": False,
+    "input_activations.type": "float",
+    "input_activations.num_bits": 8,
+    "input_activations.strategy": "token",
+    "input_activations.symmetric": True,
+    "input_activations.dynamic": True,
+    "output_activations": None,
+}
+# What the architecture has no choice about: fields that may be absent, and their only values.
+_FIXED_FIELDS: dict[str, tuple[Any, ...]] = {
+    "tie_word_embeddings": (True,),
+    "attention_bias": (False,),
+    "hidden_activation": ("gelu_pytorch_tanh",),
+    "enable_moe_block": (True,),
+    "hidden_size_per_layer_input": (0, None),
+    "num_kv_shared_layers": (0, None),
+    "use_double_wide_mlp": (False,),
+}
+_NO_ARCHITECTURE = ("name", "sibling", "eos_token_ids", "pad_token_id", "bos_token_id")
 
 
 def read_config(folder: Path) -> ModelConfig:
     """The architecture of the checkpoint in `folder`; its name is the folder's.
 
     Raises:
-        ValueError: a file is missing, no JSON, or lacks a field; it is named.
+        ValueError: a file is missing, no JSON, lacks a field or asks for another architecture than
+            this one; it is named.
     """
     data = _read_json(folder / "config.json")
     generation_path = folder / "generation_config.json"
@@ -27,9 +59,75 @@ def read_config(folder: Path) -> ModelConfig:
         raise ValueError(f"{folder / 'config.json'} lacks the field {error}") from error
 
 
+def stores_fp8(folder: Path) -> bool:
+    """Whether the checkpoint in `folder` holds the published fp8 recipe's matrices.
+
+    Raises:
+        ValueError: it is quantised in another way; the message says how, and what is supported.
+    """
+    data = _read_json(folder / "config.json")
+    text = data.get("text_config", {})
+    quantisation = data.get("quantization_config") or text.get("quantization_config")
+    if not quantisation:
+        return False
+    for field, value in _quantisation_fields(quantisation):
+        if value != _FP8_RECIPE[field]:
+            raise ValueError(
+                f"checkpoint {folder} is quantised with {field} {value!r}; supported: "
+                f"{_FP8_RECIPE[field]!r} (compressed-tensors float-quantized: e4m3 weights with "
+                "a scale a channel, dynamic e4m3 activations a token), or no quantisation"
+            )
+    return True
+
+
+def check_same_architecture(found: ModelConfig, wanted: ModelConfig, folder: Path) -> None:
+    """Compares what a folder describes with a preset; ids of special tokens may differ.
+
+    Raises:
+        ValueError: the first field that differs is named, with both values.
+    """
+    if found.decoding is not wanted.decoding:
+        raise ValueError(
+            f"checkpoint {folder} is no {wanted.decoding} model but {found.decoding}; "
+            f"model {wanted.sibling} is"
+        )
+    for name, ours, theirs in differences(wanted, found):
+        raise ValueError(
+            f"checkpoint {folder} is no {wanted.name}: its {name} is {theirs}, not {ours}"
+        )
+
+
+def differences(wanted: Any, found: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two architectures differ: the field's dotted name and both values."""
+    for field in fields(wanted):
+        if field.name in _NO_ARCHITECTURE:
+            continue
+        ours, theirs = getattr(wanted, field.name), getattr(found, field.name)
+        if is_dataclass(ours):
+            yield from differences(ours, theirs, f"{prefix}{field.name}.")
+        elif ours != theirs:
+            yield f"{prefix}{field.name}", ours, theirs
+
+
+def _quantisation_fields(quantisation: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What decides how values are stored, by dotted name, group by group."""
+    for name in ("quant_method", "format", "kv_cache_scheme"):
+        yield name, quantisation.get(name)
+    for group in (quantisation.get("config_groups") or {"none": {}}).values():
+        yield "targets", group.get("targets")
+        for side in ("weights", "input_activations"):
+            arguments = group.get(side) or {}
+            for name in ("type", "num_bits", "strategy", "symmetric", "dynamic"):
+                yield f"{side}.{name}", arguments.get(name)
+        yield "output_activations", group.get("output_activations")
+
+
 def parse_config(data: dict[str, Any], generation: dict[str, Any], name: str) -> ModelConfig:
     """The architecture that a parsed config.json and generation_config.json describe."""
     text = data.get("text_config", data)
+    for field, valid in _FIXED_FIELDS.items():
+        if text.get(field, valid[0]) not in valid:
+            raise ValueError(f"{name}: {field} is {text[field]!r}; supported: {valid[0]!r}")
     layer_types = tuple(kind.removesuffix("_attention") for kind in text["layer_types"])
     rope = text["rope_parameters"]
     head_dim, num_kv_heads = _full_geometry(text, layer_types)
@@ -139,13 +237,20 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _full_geometry(text: dict[str, Any], layer_types: tuple[str, ...]) -> tuple[int, int]:
-    """Head dim and KV heads of the full layers."""
+    """Head dim and KV heads of the full layers.
+
+    Raises:
+        ValueError: layers of one type differ in them.
+    """
     if "per_layer_config" in text and "full" in layer_types:
-        override = text["per_layer_config"].get(str(layer_types.index("full")), {})
-        return (
-            override.get("head_dim", text["head_dim"]),
-            override.get("num_key_value_heads", text["num_key_value_heads"]),
-        )
+        found: dict[str, set[tuple[int, int]]] = {}
+        for index, kind in enumerate(layer_types):
+            layer = text | text["per_layer_config"].get(str(index), {})
+            found.setdefault(kind, set()).add((layer["head_dim"], layer["num_key_value_heads"]))
+        sliding = {(text["head_dim"], text["num_key_value_heads"])}
+        if len(found["full"]) > 1 or found.get("sliding", sliding) != sliding:
+            raise ValueError("per_layer_config gives layers of one type different geometries")
+        return found["full"].pop()
     num_kv_heads = text.get("num_global_key_value_heads") or text["num_key_value_heads"]
     return text["global_head_dim"], num_kv_heads
 

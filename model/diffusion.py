@@ -10,10 +10,9 @@ from model.attention import Cache
 from model.config import ModelConfig
 from model.kv_cache import KVCache
 from model.layers import GatedMLP, RMSNorm
-from model.masks import canvas_mask, causal_mask
 from model.ops import Ops
 from model.ops.reference import rounded_softmax
-from model.transformer import Surroundings, Transformer
+from model.transformer import AnyPrefix, Surroundings, Transformer
 
 
 class SelfConditioning(nn.Module):
@@ -40,7 +39,9 @@ class DiffusionTransformer(Transformer):
         super().__init__(config, ops)
         self.self_conditioning = SelfConditioning(config, ops)
 
-    def denoise(self, canvas_BL: Tensor, signal_BLD: Tensor | None, cache: Cache) -> Tensor:
+    def denoise(
+        self, canvas_BL: Tensor, signal_BLD: Tensor | None, cache: KVCache | Cache
+    ) -> Tensor:
         """One denoise forward: logits of every canvas position given the cached prefix.
 
         Reads the cache's prefix; the slots after it serve as scratch and are not advanced.
@@ -52,31 +53,36 @@ class DiffusionTransformer(Transformer):
         Returns:
             softcapped logits, fp32 [B, L, V].
         """
-        surroundings = self._surround(canvas_mask, canvas_BL.shape[1], cache)
+        surroundings = self.surround(canvas_BL.shape[1], cache, causal=False)
         raw_BLV = self.scores_in(canvas_BL, signal_BLD, surroundings)
         return self.ops.softcap(raw_BLV, self.config.final_logit_softcap)
 
     def surround_canvas(self, length: int, cache: KVCache) -> Surroundings:
         """What all denoise steps of a canvas after the cached prefix share."""
-        return self._surround(canvas_mask, length, cache, cache.open(length))
+        return self.surround(length, cache, causal=False)
 
     def scores_in(
-        self, canvas_BL: Tensor, signal_BLD: Tensor | None, surroundings: Surroundings
+        self, canvas_BL: Tensor, signal_BLD: Tensor | None, around: Surroundings | AnyPrefix
     ) -> Tensor:
         """`denoise` before its softcap, [B, L, V], given what the steps of a canvas share."""
+        if isinstance(around, AnyPrefix):
+            around = self.surround_anywhere(canvas_BL.shape[1], around, causal=False)
         x_BLD = self.embedding(canvas_BL)
         if signal_BLD is None:
             signal_BLD = self.no_signal(canvas_BL)
         x_BLD = self.self_conditioning(x_BLD, signal_BLD)
         scalars = [block.layer_scalar for block in self.layers()]
-        return self.embedding.logits(self._run(x_BLD, surroundings, scalars, whole_prefix=False))
+        return self.embedding.logits(self._run(x_BLD, around, scalars))
 
     def commit(self, canvas_BL: Tensor, cache: KVCache) -> None:
         """Writes a finished canvas to the cache: `encode` without its result."""
         length = canvas_BL.shape[1]
-        slots = cache.open(length, whole_prefix=True)
-        surroundings = self._surround(causal_mask, length, cache, slots)
-        self.wrap_step(_commit, "commit")(self, canvas_BL, surroundings)
+        around = (
+            self.anywhere(cache)
+            if self.wrap_step.fixed_shapes
+            else self.surround(length, cache, causal=True)
+        )
+        self.wrap_step(_commit, "commit")(self, canvas_BL, around)
         cache.advance(length)
 
     def no_signal(self, canvas_BL: Tensor) -> Tensor:
@@ -92,6 +98,8 @@ class DiffusionTransformer(Transformer):
         return self.embedding.soft(rounded_softmax(scaled_logits_BLV, self.dtype))
 
 
-def _commit(model: DiffusionTransformer, canvas_BL: Tensor, surroundings: Surroundings) -> Tensor:
+def _commit(
+    model: DiffusionTransformer, canvas_BL: Tensor, around: Surroundings | AnyPrefix
+) -> Tensor:
     """The commit as a function of tensors, which `model.execution` may capture."""
-    return model.encode_in(canvas_BL, surroundings, whole_prefix=True)
+    return model.encode_in(canvas_BL, around)

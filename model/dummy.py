@@ -1,6 +1,6 @@
 """Seeded random weights: for training's start and for speed at shapes without a checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -26,21 +26,24 @@ def materialise(
             no more than one part lies there in its original width.
     """
     generator = torch.Generator(device).manual_seed(seed)
+    for part_name, part in parts(model):
+        part.to_empty(device=device)
+        for tensor in (*part.parameters(), *part.buffers()):
+            if tensor.ndim <= 1:
+                tensor.data.fill_(1)
+        for parameter_name, parameter in part.named_parameters(prefix=part_name):
+            _fill(parameter_name, parameter, generator)
+        finished(part)
+
+
+def parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """What a model is made of, in order and by name: the embedding, each block, the final norm."""
     for name, child in model.named_children():
-        for part_name, part in _parts(name, child):
-            part.to_empty(device=device)
-            for tensor in (*part.parameters(), *part.buffers()):
-                if tensor.ndim <= 1:
-                    tensor.data.fill_(1)
-            for parameter_name, parameter in part.named_parameters(prefix=part_name):
-                _fill(parameter_name, parameter, generator)
-            finished(part)
-
-
-def _parts(name: str, child: nn.Module) -> list[tuple[str, nn.Module]]:
-    if isinstance(child, nn.ModuleList):
-        return [(f"{name}.{index}", part) for index, part in enumerate(child)]
-    return [(name, child)]
+        if isinstance(child, nn.ModuleList):
+            for index, part in enumerate(child):
+                yield f"{name}.{index}", part
+        else:
+            yield name, child
 
 
 def _fill(name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:

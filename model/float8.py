@@ -8,14 +8,26 @@ Legend: T tokens, R routed rows, D model, E experts, K experts a token, F expert
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from model.ops.grouping import mix, sort_by_expert
+from model.ops.grouping import by_row, mix, sort_by_expert
 from model.ops.torch_native import gated_gelu
 
 Quantise = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledMatrix:
+    """e4m3 values [..., out, in] and their fp32 scale an output channel [..., out, 1].
+
+    `values` may hold the same numbers in a wider type.
+    """
+
+    values: Tensor
+    scale: Tensor
 
 
 class ScaledLinear(nn.Module):
@@ -28,10 +40,10 @@ class ScaledLinear(nn.Module):
     weight: Tensor
     scale: Tensor
 
-    def __init__(self, weight: Tensor, scale: Tensor, quantise: Quantise) -> None:
+    def __init__(self, matrix: ScaledMatrix, quantise: Quantise) -> None:
         super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale.reshape(1, -1).contiguous())
+        self.register_buffer("weight", matrix.values)
+        self.register_buffer("scale", matrix.scale.reshape(1, -1).contiguous())
         self._quantise = quantise
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,16 +70,11 @@ class ScaledExperts(nn.Module):
     down: Tensor
     down_scale: Tensor
 
-    def __init__(
-        self,
-        gate_up: tuple[Tensor, Tensor],
-        down: tuple[Tensor, Tensor],
-        quantise: Quantise,
-    ) -> None:
+    def __init__(self, gate_up: ScaledMatrix, down: ScaledMatrix, quantise: Quantise) -> None:
         super().__init__()
-        for name, (values, scale) in (("gate_up", gate_up), ("down", down)):
-            self.register_buffer(name, values)
-            self.register_buffer(f"{name}_scale", scale.squeeze(-1).contiguous())
+        for name, matrix in (("gate_up", gate_up), ("down", down)):
+            self.register_buffer(name, matrix.values)
+            self.register_buffer(f"{name}_scale", matrix.scale.squeeze(-1).contiguous())
         self._quantise = quantise
 
     def forward(self, x_TD: Tensor, expert_TK: Tensor, weight_TK: Tensor) -> Tensor:
@@ -76,11 +83,15 @@ class ScaledExperts(nn.Module):
         values_TD, scale_T1 = self._quantise(x_TD)
         token_R = order_R // top_k
         # Not every operation exists for e4m3 on every device; bytes can be gathered on all.
-        values_RD = values_TD.view(torch.uint8)[token_R].view(values_TD.dtype)
-        gate_up_RF = _grouped(values_RD, scale_T1[token_R], self.gate_up, self.gate_up_scale, end_E)
-        hidden_RF, hidden_scale_R1 = self._quantise(gated_gelu(gate_up_RF))
-        out_RD = _grouped(hidden_RF, hidden_scale_R1, self.down, self.down_scale, end_E)
-        return mix(out_RD, order_R, weight_TK)
+        rows = values_TD.view(torch.uint8)[token_R].view(values_TD.dtype), scale_T1[token_R]
+        # Nested, so that nothing wide outlives its use and falls out of the second-level cache.
+        hidden_RF, hidden_scale_R1 = self._quantise(
+            gated_gelu(_grouped(*rows, self.gate_up, self.gate_up_scale, end_E))
+        )
+        # A row's routing weight is one more factor of its scale.
+        scale_R1 = hidden_scale_R1 * by_row(weight_TK, order_R)[:, None]
+        out_RD = _grouped(hidden_RF, scale_R1, self.down, self.down_scale, end_E)
+        return mix(out_RD, order_R, top_k)
 
 
 def _grouped(

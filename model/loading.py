@@ -1,25 +1,31 @@
 """From a preset or a checkpoint folder to a model that is ready to generate."""
 
-import hashlib
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 
-from model.checkpoint import CheckpointReader, load_into
+from model.checkpoint import CheckedCheckpoint, CheckpointReader
 from model.config import PRESETS, Decoding, ModelConfig, preset
-from model.config_json import read_config
+from model.config_json import check_same_architecture, read_config, stores_fp8
 from model.diffusion import DiffusionTransformer
-from model.dummy import materialise
+from model.dummy import materialise, parts
 from model.execution import make_wrapper
 from model.folded import fold
-from model.ops import make_ops
-from model.precision import Applied, Precision, applied_to, apply_precision, convert, finish
+from model.ops import Ops, make_ops
+from model.precision import (
+    Applied,
+    Precision,
+    applied_to,
+    check_device,
+    convert,
+    finish,
+    kept_fp8_dtype,
+)
 from model.transformer import Transformer
 
-_SHIPPED = Path(__file__).parent / "tiny" / "weights"
+SHIPPED = Path(__file__).parent / "tiny" / "weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,8 @@ class Weights:
     Attributes:
         kind: tiny (shipped and trained), dummy (random) or checkpoint.
         folder: the checkpoint folder, None for dummy weights.
-        sha256: of all safetensors files in name order, None for dummy weights.
+        sha256: of all safetensors files in name order, or of samples of large ones and marked so
+            (`CheckpointReader.fingerprint`); None for dummy weights.
     """
 
     kind: str
@@ -73,30 +80,24 @@ def load(
     """
     if precision not in list(Precision):
         raise ValueError(f"precision {precision!r} is unknown; valid: {', '.join(Precision)}")
-    wrapper = make_wrapper(execution, torch.device(device))
+    chosen, place = Precision(precision), torch.device(device)
+    check_device(place, chosen)
+    wrapper = make_wrapper(execution, place)
     ops = make_ops(kernels)
-    config, folder = _locate(preset_or_path, weights)
-    kind = DiffusionTransformer if config.decoding is Decoding.DIFFUSION else Transformer
-    tokenizer = None
+    config, folder = locate(preset_or_path, weights)
+    tokenizer = None if folder is None else read_tokenizer(folder)
+    with torch.device("meta"):
+        model = make_model(config, ops)
+    model.requires_grad_(False)
     if folder is None:
         source = Weights("dummy", None, None)
-        with torch.device("meta"):
-            model = kind(config, ops)
-        model.requires_grad_(False)
-        narrow = partial(convert, precision=Precision(precision))
-        materialise(model, torch.device(device), seed, narrow)
-        finish(model, Precision(precision))
-        applied = applied_to(model.device, Precision(precision))
+        materialise(model, place, seed, lambda part: convert(part, chosen))
     else:
-        with torch.device("meta"):
-            model = kind(config, ops)
-        load_into(model, config, CheckpointReader(folder))
-        model.to(device)
-        shipped = folder.parent == _SHIPPED
-        source = Weights("tiny" if shipped else "checkpoint", folder, _sha256(folder))
-        tokenizer = _read_tokenizer(folder)
-        model.requires_grad_(False)
-        applied = apply_precision(model, Precision(precision))
+        fingerprint = _stream(model, config, folder, chosen, place)
+        shipped = folder.parent == SHIPPED
+        source = Weights("tiny" if shipped else "checkpoint", folder, fingerprint)
+    finish(model, chosen)
+    applied = applied_to(model.device, chosen)
     model.eval()
     if kernels == "torch":
         fold(model)
@@ -104,6 +105,42 @@ def load(
         _fuse(model)
     model.wrap_step = wrapper
     return LoadedModel(model, config, source, applied, kernels, execution, tokenizer)
+
+
+def make_model(config: ModelConfig, ops: Ops) -> Transformer:
+    """The sibling that a configuration describes, without weights of its own."""
+    kind = DiffusionTransformer if config.decoding is Decoding.DIFFUSION else Transformer
+    return kind(config, ops)
+
+
+def _stream(
+    model: Transformer,
+    config: ModelConfig,
+    folder: Path,
+    precision: Precision,
+    device: torch.device,
+) -> str:
+    """Fills a model on the meta device from a checkpoint; returns the weights' fingerprint.
+
+    One part at a time goes to the device and is converted there, so no more than one lies there in
+    its stored width, and the host holds one tensor of the checkpoint.
+    """
+    is_fp8 = stores_fp8(folder)
+    if is_fp8 and precision is not Precision.FP8:
+        raise ValueError(
+            f"checkpoint {folder} holds fp8 weights, which are not turned back into {precision}; "
+            "valid: precision fp8"
+        )
+    reader = CheckpointReader(folder)
+    checkpoint = CheckedCheckpoint(config, reader, fp8=is_fp8)
+    plain = torch.float32 if precision is Precision.FP32 else torch.bfloat16
+    for name, part in parts(model):
+        stored = checkpoint.fill(
+            name, part, device, dtype=plain, matrix_dtype=kept_fp8_dtype(device)
+        )
+        convert(part, precision, stored)
+    reader.close()
+    return reader.fingerprint()
 
 
 def _fuse(model: Transformer) -> None:
@@ -117,7 +154,7 @@ def _fuse(model: Transformer) -> None:
     fuse(model)
 
 
-def _locate(preset_or_path: str, weights: str | None) -> tuple[ModelConfig, Path | None]:
+def locate(preset_or_path: str, weights: str | None) -> tuple[ModelConfig, Path | None]:
     """The architecture and the folder of its weights, None for dummy ones."""
     if preset_or_path not in PRESETS:
         folder = Path(preset_or_path).expanduser()
@@ -132,8 +169,13 @@ def _locate(preset_or_path: str, weights: str | None) -> tuple[ModelConfig, Path
     if weights == "dummy":
         return config, None
     if weights is not None:
-        return config, Path(weights).expanduser()
-    shipped = _SHIPPED / config.decoding
+        folder = Path(weights).expanduser()
+        if not folder.is_dir():
+            raise ValueError(f"checkpoint {folder} is not a folder")
+        found = read_config(folder)
+        check_same_architecture(found, config, folder)
+        return replace(found, name=config.name, sibling=config.sibling), folder
+    shipped = SHIPPED / config.decoding
     if not config.name.startswith("tiny-"):
         raise ValueError(
             f"model {config.name} has no shipped weights; give weights=PATH or weights=dummy"
@@ -141,7 +183,7 @@ def _locate(preset_or_path: str, weights: str | None) -> tuple[ModelConfig, Path
     return config, shipped
 
 
-def _read_tokenizer(folder: Path) -> Tokenizer:
+def read_tokenizer(folder: Path) -> Tokenizer:
     path = folder / "tokenizer.json"
     if not path.exists():
         raise ValueError(f"{path} is missing")
@@ -149,12 +191,3 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception on malformed files
         raise ValueError(f"{path} is no tokenizer file: {error}") from error
-
-
-def _sha256(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            for chunk in iter(lambda: file.read(1 << 22), b""):
-                digest.update(chunk)
-    return digest.hexdigest()

@@ -1,70 +1,70 @@
-"""Attention masks as pure functions. True means "may attend"; None means "everything may".
+"""Which cached positions a pass sees. True in a mask means "may attend"; None: "everything may".
 
-Rows of a batch are left-padded to one length, so all rows share positions and only the first
-`start_B[b]` slots of row b are padding.
+A layer shows K slots as a ring: position p lies in slot p mod K. Rows of a batch are left-padded to
+one length, so all rows share positions and only the first `start_B[b]` positions of row b are
+padding.
 
-Legend: B seqs, L query positions, S cached positions, K = S + L keys.
+Legend: B seqs, L new positions, K slots.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-def causal_mask(
-    num_cached: int, length: int, window: int | None, start_B: Tensor | None, device: torch.device
-) -> Tensor:
-    """Mask of an encoder pass (prefill or commit): causal, windowed, padding hidden.
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What L new positions see of a ring of slots, before it is spelt out as a mask.
 
-    Query i has absolute position num_cached + i and sees key j when 0 <= i - j < window and j is no
-    padding. A padding query sees itself only, so that its row stays finite; nothing reads it.
+    Causal (an encoder pass: prefill or commit): query i sees key j when 0 <= i - j < window and j
+    is no padding; a padding query sees itself, so that its row stays finite, and nothing reads it.
+    Otherwise (a canvas, or one decoded token) every new position sees the new ones and all cached
+    positions the layer still holds, with no window a query: only padding is hidden.
 
-    Returns:
-        bool [1, 1, L, K], or [B, 1, L, K] when `start_B` is given.
+    Attributes:
+        window: of the layer; None when it is full.
+        cached_1: positions cached before the new ones, int64 [1], on the device.
+        start_B: first real position of each row, or None when no row is padded.
     """
-    query = torch.arange(num_cached, num_cached + length, device=device)[:, None]
-    key = torch.arange(num_cached + length, device=device)[None, :]
-    mask = key <= query
-    if window is not None:
-        mask &= query - key < window
-    if start_B is None:
-        return mask[None, None]
-    visible = mask & (key >= start_B[:, None, None])
-    return (visible | (key == query))[:, None]
+
+    causal: bool
+    window: int | None
+    cached_1: Tensor
+    start_B: Tensor | None
+
+    def mask(self, length: int, num_keys: int, num_cached: int | None = None) -> Tensor | None:
+        """bool [1|B, 1, 1|L, K], or None where nothing is hidden.
+
+        Args:
+            num_cached: what `cached_1` holds, where the host may know it: every slot shown then
+                holds a position. Without it shapes and operations are the same for all prefixes.
+        """
+        known = num_cached is not None
+        if known and not self.causal and self.start_B is None:
+            return None
+        cached = self.cached_1 if num_cached is None else num_cached
+        key_K = slot_positions(cached + length, num_keys, self.cached_1.device)
+        start_B1 = 0 if self.start_B is None else self.start_B[:, None]
+        real_BK = key_K[None] >= start_B1
+        if not self.causal:
+            return real_BK[:, None, None]
+        query_L1 = (cached + torch.arange(length, device=key_K.device))[:, None]
+        seen_LK = key_K <= query_L1
+        if self.window is not None:
+            seen_LK &= query_L1 - key_K < self.window
+        return ((seen_LK & real_BK[:, None]) | (key_K == query_L1))[:, None]
 
 
-def canvas_mask(
-    num_cached: int, length: int, window: int | None, start_B: Tensor | None, device: torch.device
-) -> Tensor | None:
-    """Mask of a denoise step over the keys that `KVCache.view` returns for the same layer.
+def slot_positions(num_positions: int | Tensor, num_keys: int, device: torch.device) -> Tensor:
+    """The last of `num_positions` positions that went to each of K slots, int64 [K].
 
-    Every canvas position sees the whole canvas and all cached positions the layer still holds (the
-    last window - 1), with no window per query. Only padding needs hiding: None without padding.
-
-    Returns:
-        bool [B, 1, 1, K'] where K' is the number of keys held, or None.
+    Negative where none did.
     """
-    if start_B is None:
-        return None
-    first = first_visible(num_cached, window)
-    key = torch.arange(first, num_cached + length, device=device)
-    return (key[None, :] >= start_B[:, None])[:, None, None, :]
-
-
-def fixed_mask(
-    position_1: Tensor, num_slots: int, window: int | None, start_B: Tensor | None
-) -> Tensor:
-    """Mask of one new position a row over all slots of a cache, the position known to the device.
-
-    Returns:
-        bool [1, 1, 1, S], or [B, 1, 1, S] when `start_B` is given.
-    """
-    key = torch.arange(num_slots, device=position_1.device)
-    mask = key <= position_1
-    if window is not None:
-        mask &= position_1 - key < window
-    if start_B is None:
-        return mask[None, None, None]
-    return (mask & (key >= start_B[:, None]))[:, None, None]
+    slot_K = torch.arange(num_keys, device=device)
+    if isinstance(num_positions, int) and num_positions == num_keys:
+        return slot_K
+    return slot_K + (num_positions - 1 - slot_K) // num_keys * num_keys
 
 
 def first_visible(num_cached: int, window: int | None) -> int:

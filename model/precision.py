@@ -11,6 +11,7 @@ Legend: B seqs, L positions, T tokens, D model, E experts, K experts a token, F 
     vocab.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,14 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.float8 import ScaledExperts, ScaledLinear
+from model.float8 import ScaledExperts, ScaledLinear, ScaledMatrix
 from model.layers import Embedding, Linear
 from model.moe import Experts
 from model.transformer import Block, Transformer
 
 FP8 = torch.float8_e4m3fn
 _FP8_MAX = torch.finfo(FP8).max
-_GROUPED_FP8_CAPABILITIES = ((9, 0), (10, 0))  # of torch's row-wise scaled grouped product
+FP8_CAPABILITIES = ((9, 0), (10, 0))  # of torch's row-wise scaled grouped product
 
 
 class Precision(StrEnum):
@@ -42,15 +43,20 @@ class Applied:
     emulated: bool
 
 
-def apply_precision(model: Transformer, precision: Precision) -> Applied:
-    """Converts a loaded model in place.
+def check_device(device: torch.device, precision: Precision) -> None:
+    """Refuses fp8 on a CUDA device that lacks its products; processors emulate it.
 
-    Only the matrices listed above change class; the model's architecture files know nothing of it.
+    Raises:
+        ValueError: the message names the device's compute capability and those that have them.
     """
-    for part in model.children():
-        convert(part, precision)
-    finish(model, precision)
-    return applied_to(model.device, precision)
+    if precision is not Precision.FP8 or device.type != "cuda" or has_fp8_units(device):
+        return
+    major, minor = torch.cuda.get_device_capability(device)
+    valid = " or ".join(f"{major}.{minor}" for major, minor in FP8_CAPABILITIES)
+    raise ValueError(
+        f"precision fp8 needs scaled grouped products, compute capability {valid}; "
+        f"{device} has {major}.{minor}; valid here: fp32, bf16"
+    )
 
 
 def finish(model: Transformer, precision: Precision) -> None:
@@ -67,19 +73,33 @@ def applied_to(device: torch.device, precision: Precision) -> Applied:
     return Applied(precision, emulated=not native)
 
 
-def convert(part: nn.Module, precision: Precision) -> None:
-    """Converts one part of a model in place, of those that `Transformer` consists of."""
+def convert(
+    part: nn.Module, precision: Precision, stored: Mapping[str, ScaledMatrix] | None = None
+) -> None:
+    """Converts one part of a model in place, of those that `Transformer` consists of.
+
+    Only the matrices listed above change class; the model's architecture files know nothing of it.
+
+    Args:
+        stored: a block's e4m3 matrices as an fp8 checkpoint has them, used as they are; without
+            them fp8 quantises the block's own.
+    """
     if precision is Precision.FP32:
         part.float()
         return
     part.bfloat16()
-    device = next(iter(part.parameters())).device
+    device = next(p.device for p in part.parameters() if stored is None or not p.is_meta)
     if precision is Precision.FP8:
         for module in part.modules():
             if isinstance(module, Block):
-                _quantise_matrices(module, native=has_fp8_units(device))
+                _quantise_matrices(module, stored or None, native=has_fp8_units(device))
     if not has_bf16_units(device):
         _widen_products(part)
+
+
+def kept_fp8_dtype(device: torch.device) -> torch.dtype:
+    """What e4m3 values are kept in: fp32 where their products are emulated."""
+    return FP8 if has_fp8_units(device) else torch.float32
 
 
 def has_bf16_units(device: torch.device) -> bool:
@@ -94,7 +114,7 @@ def has_fp8_units(device: torch.device) -> bool:
     """Whether torch multiplies e4m3 matrices, grouped ones too, on the device itself."""
     if device.type != "cuda":
         return False
-    return torch.cuda.get_device_capability(device) in _GROUPED_FP8_CAPABILITIES
+    return torch.cuda.get_device_capability(device) in FP8_CAPABILITIES
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,43 +128,70 @@ def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return (wide / scale).to(FP8), scale
 
 
-def _quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """e4m3 weight and its scale per output channel, rounded to bf16 as the checkpoint stores it."""
-    scale = (weight.float().abs().amax(-1, keepdim=True) / _FP8_MAX).bfloat16().float()
-    scale = scale.clamp(min=torch.finfo(torch.float32).tiny)
-    return (weight.float() / scale).clamp(-_FP8_MAX, _FP8_MAX).to(FP8), scale
+def quantise_weight(weight: Tensor) -> ScaledMatrix:
+    """e4m3 values and a scale an output channel, rounded to bf16 as the checkpoint stores it.
+
+    The scale is the largest magnitude over 448; a channel of zeros gets a small one, as the
+    compressed-tensors package gives it. Matrix by matrix, so that the wide values of one are all
+    that is held besides the result.
+    """
+    values = torch.empty_like(weight, dtype=FP8, requires_grad=False)
+    scale = torch.empty((*weight.shape[:-1], 1), device=weight.device)
+    for matrix, matrix_values, matrix_scale in zip(
+        *(t.view(-1, *t.shape[-2:]) for t in (weight.detach(), values, scale)), strict=True
+    ):
+        wide = matrix.float()
+        rounded = (wide.abs().amax(-1, keepdim=True) / _FP8_MAX).bfloat16().float()
+        matrix_scale.copy_(rounded.masked_fill_(rounded == 0, torch.finfo(torch.bfloat16).eps))
+        matrix_values.copy_((wide / matrix_scale).clamp_(-_FP8_MAX, _FP8_MAX))
+    return ScaledMatrix(values, scale)
 
 
-def _quantise_matrices(block: Block, *, native: bool) -> None:
+def _quantise_matrices(
+    block: Block, stored: Mapping[str, ScaledMatrix] | None, *, native: bool
+) -> None:
     """Replaces the matrices of the fp8 recipe: attention projections, dense MLP, experts."""
-    for parent in (block.attention, block.dense):
+
+    def scaled(name: str, weight: Tensor) -> ScaledMatrix:
+        return quantise_weight(weight) if stored is None else stored[name]
+
+    for parent_name in ("attention", "dense"):
+        parent = getattr(block, parent_name)
         for name, child in list(parent.named_children()):
             if isinstance(child, Linear):
-                setattr(parent, name, _scaled_linear(child) if native else Fp8Linear(child))
-    experts = block.experts
-    setattr(block, "experts", _scaled_experts(experts) if native else Fp8Experts(experts))  # noqa: B010 (another class on purpose)
+                matrix = scaled(f"{parent_name}.{name}.weight", child.weight)
+                setattr(parent, name, _fp8_linear(matrix, native=native))
+    gate_up = scaled("experts.gate_up", block.experts.gate_up)
+    down = scaled("experts.down", block.experts.down)
+    setattr(block, "experts", _fp8_experts(gate_up, down, native=native))  # noqa: B010 (another class on purpose)
 
 
-def _scaled_linear(linear: Linear) -> ScaledLinear:
-    return ScaledLinear(*_quantise_weight(linear.weight), quantise_rows)
+def _fp8_linear(matrix: ScaledMatrix, *, native: bool) -> nn.Module:
+    if native:
+        return ScaledLinear(matrix, quantise_rows)
+    return Fp8Linear(matrix)
 
 
-def _scaled_experts(experts: Experts) -> ScaledExperts:
-    gate_up, down = _quantise_weight(experts.gate_up), _quantise_weight(experts.down)
-    return ScaledExperts(gate_up, down, quantise_rows)
+def _fp8_experts(gate_up: ScaledMatrix, down: ScaledMatrix, *, native: bool) -> nn.Module:
+    if native:
+        return ScaledExperts(gate_up, down, quantise_rows)
+    return Fp8Experts(gate_up, down)
 
 
 class Fp8Linear(nn.Module):
-    """A `Linear` in the fp8 recipe; the products of e4m3 values run in fp32, exactly."""
+    """A linear map in the fp8 recipe; the products of e4m3 values run in fp32, exactly.
+
+    Args:
+        matrix: values [out, in] and scale [out, 1].
+    """
 
     weight: Tensor
     scale: Tensor
 
-    def __init__(self, linear: Linear) -> None:
+    def __init__(self, matrix: ScaledMatrix) -> None:
         super().__init__()
-        values, scale = _quantise_weight(linear.weight)
-        self.register_buffer("weight", values.float())
-        self.register_buffer("scale", scale.squeeze(-1))
+        self.register_buffer("weight", matrix.values.float())
+        self.register_buffer("scale", matrix.scale.squeeze(-1))
 
     def forward(self, x: Tensor) -> Tensor:
         values, row_scale = quantise_rows(x)
@@ -152,19 +199,23 @@ class Fp8Linear(nn.Module):
 
 
 class Fp8Experts(nn.Module):
-    """`Experts` in the fp8 recipe; input and hidden rows are quantised token by token."""
+    """Experts in the fp8 recipe; input and hidden rows are quantised token by token.
+
+    Args:
+        gate_up: values [E, 2F, D] and scale [E, 2F, 1].
+        down: values [E, D, F] and scale [E, D, 1].
+    """
 
     gate_up: Tensor
     gate_up_scale: Tensor
     down: Tensor
     down_scale: Tensor
 
-    def __init__(self, experts: Experts) -> None:
+    def __init__(self, gate_up: ScaledMatrix, down: ScaledMatrix) -> None:
         super().__init__()
-        for name in ("gate_up", "down"):
-            values, scale = _quantise_weight(getattr(experts, name))
-            self.register_buffer(name, values.float())
-            self.register_buffer(f"{name}_scale", scale.squeeze(-1)[:, None, :])
+        for name, matrix in (("gate_up", gate_up), ("down", down)):
+            self.register_buffer(name, matrix.values.float())
+            self.register_buffer(f"{name}_scale", matrix.scale.squeeze(-1)[:, None, :])
 
     def forward(self, x_TD: Tensor, expert_TK: Tensor, weight_TK: Tensor) -> Tensor:
         values_TD, scale_T1 = quantise_rows(x_TD)

@@ -5,7 +5,7 @@ Legend: B seqs, L positions, T = B * L tokens, D model, V vocab.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from model.attention import Attention, Cache, Slots
 from model.config import ModelConfig
 from model.kv_cache import KVCache, OpenSlots, SpareCache
 from model.layers import Embedding, GatedMLP, RMSNorm, rope_table
-from model.masks import canvas_mask, causal_mask, fixed_mask
+from model.masks import Sight
 from model.moe import Experts, Router
 from model.ops import Ops
 
@@ -29,7 +29,7 @@ class StepWrapper(Protocol):
     """Turns a step function into one that computes the same; `model.execution` has them.
 
     Attributes:
-        fixed_shapes: it wants decode steps whose shapes do not depend on the position.
+        fixed_shapes: it wants steps whose shapes do not depend on the prefix's length.
     """
 
     fixed_shapes: bool
@@ -54,21 +54,28 @@ class Surroundings:
     """
 
     ropes: dict[str, tuple[Tensor, Tensor]]
-    masks: dict[str, Tensor | None]
+    masks: dict[str, Tensor | Sight | None]
     cache: Slots
-
-    def storage(self) -> Iterator[Tensor]:
-        """What a captured graph reads in place: tables and the cache's buffers, not the masks."""
-        for cos, sin in self.ropes.values():
-            yield from (cos, sin)
-        assert isinstance(self.cache, OpenSlots)
-        yield from self.cache.storage()
 
     def growing(self) -> Iterator[tuple[Tensor, int]]:
         """Tensors that grow with the prefix, each with the dimension that does."""
         if isinstance(self.cache, OpenSlots):
             yield from ((tensor, 2) for tensor in (*self.cache.keys, *self.cache.values))
-        yield from ((mask, 3) for mask in self.masks.values() if mask is not None)
+        yield from ((mask, 3) for mask in self.masks.values() if isinstance(mask, Tensor))
+
+
+@dataclass(frozen=True, slots=True)
+class AnyPrefix:
+    """What stands for `Surroundings` in a step that serves prefixes of all lengths.
+
+    The step makes them from it on the device, with shapes that depend on the cache's size alone.
+
+    Attributes:
+        tables: cos and sin [P, H] by layer type, of all positions the cache can take.
+    """
+
+    cache: KVCache
+    tables: dict[str, tuple[Tensor, Tensor]]
 
 
 class Block(nn.Module):
@@ -107,12 +114,8 @@ class Block(nn.Module):
         mask: Tensor | None,
         cache: Slots,
         scalar: Tensor,
-        *,
-        whole_prefix: bool,
     ) -> Tensor:
-        attended = self.attention(
-            self.input_norm(x_BLD), rope_LH, mask, cache, whole_prefix=whole_prefix
-        )
+        attended = self.attention(self.input_norm(x_BLD), rope_LH, mask, cache)
         x_BLD = self._add_norm(x_BLD, attended, self.post_attention_norm)
         weights = (self.pre_dense_norm.weight, self.pre_experts_norm.weight, None)
         for_dense, for_experts, for_router = self._ops.rms_norms(x_BLD, weights, self._eps)
@@ -135,6 +138,7 @@ class Transformer(nn.Module):
 
     Attributes:
         wrap_step: what passes go through as functions of tensors; set by `model.loading`.
+        spells_masks: blocks take masks of bools; those that do not take a `Sight`.
         spare_cache: the cache of the last generation.
     """
 
@@ -145,10 +149,12 @@ class Transformer(nn.Module):
         self.config = config
         self.ops = ops
         self.wrap_step = Unwrapped()
+        self.spells_masks = True
         self.embedding = Embedding(config.vocab_size, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config, layer, ops) for layer in range(config.num_layers))
         self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps, ops)
         self.spare_cache = SpareCache()
+        self._windows = {kind: config.attention(kind).window for kind in config.layer_types}
         self._ropes: dict[str, tuple[Tensor, Tensor]] = {}
 
     def layers(self) -> Iterator[Block]:
@@ -164,96 +170,101 @@ class Transformer(nn.Module):
     def device(self) -> torch.device:
         return self.embedding.weight.device
 
-    def encode(self, token_BL: Tensor, cache: Cache) -> Tensor:
+    def encode(self, token_BL: Tensor, cache: KVCache | Cache) -> Tensor:
         """Causal pass that appends L positions to the cache (prefill, commit, one decoded token).
 
         Returns:
             final hidden states [B, L, D]; `logits` turns them into scores.
         """
         length = token_BL.shape[1]
-        # One new token needs no causal mask, and then a sliding layer can read its window alone.
-        single = length == 1
-        make_mask = canvas_mask if single else causal_mask
-        slots = cache.open(length, whole_prefix=not single) if isinstance(cache, KVCache) else cache
-        surroundings = self._surround(make_mask, length, cache, slots)
-        hidden = self.encode_in(token_BL, surroundings, whole_prefix=not single)
+        surroundings = self.surround(length, cache, causal=self._is_causal(length))
+        hidden = self.encode_in(token_BL, surroundings)
         cache.advance(length)
         return hidden
 
-    def encode_in(
-        self, token_BL: Tensor, surroundings: Surroundings, *, whole_prefix: bool
-    ) -> Tensor:
+    def encode_in(self, token_BL: Tensor, around: Surroundings | AnyPrefix) -> Tensor:
         """`encode`, given everything it reads; advances no cache."""
         scalars = [
             block.layer_scalar if block.encoder_layer_scalar is None else block.encoder_layer_scalar
             for block in self.layers()
         ]
-        x_BLD = self.embedding(token_BL)
-        return self._run(x_BLD, surroundings, scalars, whole_prefix=whole_prefix)
-
-    def decode_in(self, token_B: Tensor, position_1: Tensor, cache: KVCache) -> Tensor:
-        """`encode` of one token a row at a position that only the device knows.
-
-        Shapes depend on the cache's size and on nothing else; advances no cache.
-
-        Args:
-            position_1: int64 [1], how many positions are cached.
-        """
-        kinds = dict.fromkeys(self.config.layer_types)
-        windows = {kind: self.config.attention(kind).window for kind in kinds}
-        masks: dict[str, Tensor | None] = {
-            kind: fixed_mask(position_1, cache.num_slots + 1, window, cache.start_B)
-            for kind, window in windows.items()
-        }
-        ropes = {kind: self._rope_at(kind, position_1, cache.num_slots) for kind in kinds}
-        surroundings = Surroundings(ropes, masks, cache.fixed(position_1))
-        return self.encode_in(token_B[:, None], surroundings, whole_prefix=True)
+        length = token_BL.shape[1]
+        if isinstance(around, AnyPrefix):
+            around = self.surround_anywhere(length, around, causal=self._is_causal(length))
+        return self._run(self.embedding(token_BL), around, scalars)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Softcapped scores, fp32 [..., V]. The raw scores keep the activation dtype's rounding."""
         return self.ops.softcap(self.embedding.logits(hidden), self.config.final_logit_softcap)
 
-    def _surround(
-        self,
-        make_mask: Callable[..., Tensor | None],
-        length: int,
-        cache: Cache,
-        slots: Slots | None = None,
-    ) -> Surroundings:
-        """One mask and one rotary table a layer type; `slots` when a part of the cache suffices."""
-        begin, kinds = cache.num_cached, dict.fromkeys(self.config.layer_types)
-        windows = {kind: self.config.attention(kind).window for kind in kinds}
-        masks = {
-            kind: make_mask(begin, length, window, cache.start_B, self.device)
-            for kind, window in windows.items()
-        }
-        ropes = {kind: self._rope(kind, begin, begin + length) for kind in kinds}
-        return Surroundings(ropes, masks, slots or cache)
+    def surround(self, length: int, cache: KVCache | Cache, *, causal: bool) -> Surroundings:
+        """What a pass over L positions after the cached prefix reads; the host knows its length."""
+        begin = cache.num_cached
+        if isinstance(cache, KVCache):
+            # A ring holds the window of a whole canvas; a shorter one would see more.
+            assert causal or length == (self.config.canvas_length or 1)
+            slots: Slots = cache.open(length)
+            cached_1 = cache.cached_1
+            num_keys = {kind: cache.num_keys(kind, length) for kind in self._windows}
+        else:
+            slots, cached_1 = cache, torch.full((1,), begin, device=self.device)
+            num_keys = dict.fromkeys(self._windows, begin + length)
+        ropes = {kind: self._rope(kind, begin, begin + length) for kind in self._windows}
+        sights = self._sights(causal, cached_1, cache.start_B)
+        return Surroundings(ropes, self._masks(sights, length, num_keys, begin), slots)
 
-    def _run(
+    def anywhere(self, cache: KVCache) -> AnyPrefix:
+        """What steps over a cache read in place, whatever its prefix."""
+        tables = {kind: self._table(kind, cache.num_slots) for kind in self._windows}
+        return AnyPrefix(cache, tables)
+
+    def surround_anywhere(self, length: int, prefix: AnyPrefix, *, causal: bool) -> Surroundings:
+        """`surround` where only the device knows how long the prefix is."""
+        cache = prefix.cache
+        position_L = cache.cached_1 + torch.arange(length, device=self.device)
+        ropes = {
+            kind: (cos.index_select(0, position_L), sin.index_select(0, position_L))
+            for kind, (cos, sin) in prefix.tables.items()
+        }
+        sights = self._sights(causal, cache.cached_1, cache.starts_B)
+        masks = self._masks(sights, length, cache.ring_slots, None)
+        return Surroundings(ropes, masks, cache.open_anywhere(length))
+
+    def _sights(self, causal: bool, cached_1: Tensor, start_B: Tensor | None) -> dict[str, Sight]:
+        windows = self._windows.items()
+        return {kind: Sight(causal, window, cached_1, start_B) for kind, window in windows}
+
+    def _masks(
         self,
-        x_BLD: Tensor,
-        surroundings: Surroundings,
-        scalars: list[Tensor],
-        *,
-        whole_prefix: bool,
-    ) -> Tensor:
+        sights: dict[str, Sight],
+        length: int,
+        num_keys: dict[str, int],
+        num_cached: int | None,
+    ) -> dict[str, Tensor | Sight | None]:
+        """In the form the blocks take."""
+        if not self.spells_masks:
+            return dict(sights)
+        return {
+            kind: sight.mask(length, num_keys[kind], num_cached) for kind, sight in sights.items()
+        }
+
+    def _is_causal(self, length: int) -> bool:
+        """A lone token sees all that an autoregressive cache holds: it needs no causal mask."""
+        return length > 1 or self.config.canvas_length is not None
+
+    def _run(self, x_BLD: Tensor, surroundings: Surroundings, scalars: list[Tensor]) -> Tensor:
         ropes, masks, cache = surroundings.ropes, surroundings.masks, surroundings.cache
         for block, kind, scalar in zip(
             self.layers(), self.config.layer_types, scalars, strict=True
         ):
-            x_BLD = block(x_BLD, ropes[kind], masks[kind], cache, scalar, whole_prefix=whole_prefix)
+            mask: Any = masks[kind]  # of the kind these blocks take
+            x_BLD = block(x_BLD, ropes[kind], mask, cache, scalar)
         return self.final_norm(x_BLD)
 
     def _rope(self, kind: str, begin: int, end: int) -> tuple[Tensor, Tensor]:
         """cos and sin [L, H] of positions begin..end."""
         cos, sin = self._table(kind, end)
         return cos[begin:end], sin[begin:end]
-
-    def _rope_at(self, kind: str, position_1: Tensor, end: int) -> tuple[Tensor, Tensor]:
-        """cos and sin [1, H] of a position below `end`."""
-        cos, sin = self._table(kind, end)
-        return cos.index_select(0, position_1), sin.index_select(0, position_1)
 
     def _table(self, kind: str, end: int) -> tuple[Tensor, Tensor]:
         """cos and sin of all positions up to `end` and more; the tables grow when needed."""

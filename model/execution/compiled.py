@@ -1,9 +1,10 @@
 """`execution=compiled`: the sampler's whole step as one torch.compile graph.
 
 Shapes of the canvas are static, the prefix's length is not: what grows with it is marked so, and
-one graph serves every canvas of every request. A second one is built when a sliding window first
-fills, as until then sliding and full layers hold equally many keys; another batch size, left
-padding, number of threads, or early stop switched on or off builds one too.
+one graph serves every canvas of every request. A second one is built when a sliding layer's ring
+first comes round, as until then new keys follow the cached ones and sliding and full layers hold
+equally many; another batch size, left padding, number of threads, or early stop switched on or off
+builds one too.
 
 On a processor inductor is asked for its C++ wrapper, since Python between small kernels costs as
 much as they do. Tried on the tiny model and left out for being slower than MKL's matrix products:

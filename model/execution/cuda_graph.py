@@ -1,9 +1,11 @@
 """`execution=cuda_graph`: a whole step captured once and replayed, so the host issues one launch.
 
-A graph belongs to the addresses it was captured with. What is read in place (cache buffers, rotary
-tables) is part of its key; everything else is copied into the graph's own inputs before a replay
-and out of its outputs after it. A canvas at another prefix length, or a cache elsewhere, is another
-graph; a generation of the same shape finds its graphs again because the loop keeps its cache.
+A graph belongs to what it was captured with: the cache and the rotary tables, which it reads in
+place, are part of its key; everything else is copied into the graph's own inputs before a replay
+and out of its outputs after it. How long the prefix is stands in the cache, on the device, so one
+graph a step (denoise, commit, decode) serves every canvas of every request. Another batch size,
+early stop switched on or off, or another cache is another graph; the loop keeps its cache, and
+replaces it only for a request that is longer than any before (`model.kv_cache.SpareCache`).
 """
 
 from collections import OrderedDict
@@ -14,12 +16,11 @@ from typing import Any, ParamSpec, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from model.kv_cache import KVCache
-from model.transformer import Pass, Surroundings
+from model.transformer import AnyPrefix, Pass
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_MAX_GRAPHS = 64  # a step; the least recently used one goes
+_MAX_GRAPHS = 16  # a step; the least recently used one goes
 
 
 class CudaGraphs:
@@ -105,14 +106,12 @@ def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
 
 
 def _in_place(value: Any) -> bool:
-    return isinstance(value, nn.Module | KVCache)
+    return isinstance(value, nn.Module | AnyPrefix)
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
     """What of a value may hold tensors to be copied, by field, key or index."""
-    if isinstance(value, Surroundings):
-        yield "masks", value.masks
-    elif is_dataclass(value) and not isinstance(value, type):
+    if is_dataclass(value) and not isinstance(value, type):
         yield from ((field.name, getattr(value, field.name)) for field in fields(value))
     elif isinstance(value, dict):
         yield from value.items()
@@ -139,30 +138,20 @@ def _replace(value: Any, new: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(_replace(child, new) for child in value)
     if is_dataclass(value) and not isinstance(value, type):
-        children = dict(_children(value))
-        replaced = {name: _replace(child, new) for name, child in children.items()}
-        rest = {f.name: getattr(value, f.name) for f in fields(value) if f.name not in children}
-        return type(value)(**rest, **replaced)
+        return type(value)(**{name: _replace(child, new) for name, child in _children(value)})
     return value
 
 
 def _key(value: Any) -> Hashable:
-    """Addresses of what is read in place, shapes of what is copied, all else by value."""
+    """What is read in place by its identity, what is copied by its shape, all else by value."""
     if isinstance(value, Tensor):
         return tuple(value.shape), value.dtype
     if isinstance(value, nn.Module):
         return id(value)
-    if isinstance(value, KVCache):
-        start = None if value.start_B is None else value.start_B.data_ptr()
-        return start, tuple(_address(tensor) for tensor in value.storage())
+    if isinstance(value, AnyPrefix):
+        tables = (table for pair in value.tables.values() for table in pair)
+        return value.cache.identity, *((table.data_ptr(), table.shape) for table in tables)
     children = list(_children(value))
-    own: list[Hashable] = [(name, _key(child)) for name, child in children]
-    if isinstance(value, Surroundings):
-        own += [_address(tensor) for tensor in value.storage()]
     if children or is_dataclass(value) or isinstance(value, tuple | list | dict):
-        return type(value).__name__, tuple(own)
+        return type(value).__name__, tuple((name, _key(child)) for name, child in children)
     return value if isinstance(value, Hashable) else id(value)
-
-
-def _address(tensor: Tensor) -> Hashable:
-    return tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride())

@@ -1,1 +1,28 @@
-"""Triton kernels for one Hopper GPU."""
+"""Triton kernels; the only place that imports triton. Importing this package itself does not."""
+
+from collections.abc import Mapping
+
+OP_GROUPS: Mapping[str, str] = {
+    "attend": "attention",
+    "combine": "attention",
+    "combine_row": "attention",
+    "score_tiles": "attention",
+    "mix_tiles": "attention",
+    "qkv_rows": "attention",
+    "linear_kernel": "projections",
+    "sum_kernel": "projections",
+    "gate_up_kernel": "experts",
+    "down_kernel": "experts",
+    "combine_kernel": "experts",
+    "route_kernel": "router",
+    "sort_kernel": "router",
+    "norm_rows": "norms",
+    "quantise_rows_kernel": "norms",
+    "gate_rows": "dense",
+    "tile_statistics": "sampling",
+    "row_statistics": "sampling",
+    "probabilities": "sampling",
+    "accept": "sampling",
+}
+"""The op group (`model.work`) that every kernel's time belongs to; dense products of the MLP run in
+the same kernel as projections and count with them."""

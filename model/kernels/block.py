@@ -22,8 +22,9 @@ from model.kernels.experts import ExpertWeights, expert_rows
 from model.kernels.glue import Branch, Quantised
 from model.kernels.heads import qkv_norm_rope_write
 from model.kernels.routing import route
-from model.kv_cache import FixedSlots, OpenSlots
+from model.kv_cache import LongSlots, OpenSlots
 from model.layers import Linear, RMSNorm
+from model.masks import Sight
 from model.moe import Experts, Router
 from model.transformer import Block, Transformer
 
@@ -42,6 +43,7 @@ def fuse(model: Transformer) -> None:
     for block, following in itertools.pairwise(blocks):
         block.next_branch = (following.input_branch,)
     model.blocks = nn.ModuleList(blocks)
+    model.spells_masks = False
 
 
 class FusedRouter(nn.Module):
@@ -106,17 +108,14 @@ class FusedBlock(nn.Module):
         self,
         x: Tensor | Carried,
         rope_LH: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: OpenSlots | FixedSlots,
+        sight: Sight,
+        cache: OpenSlots | LongSlots,
         scalar: Tensor,
-        *,
-        whole_prefix: bool,
     ) -> Tensor | Carried:
         if isinstance(x, Tensor):
             x = Carried(x, glue.norms(x, self._eps, (self.input_branch,))[0])
         batch_size, length, size = x.x_BLD.shape
         x_TD = x.x_BLD.reshape(-1, size)
-        new_keys, new_values = cache.place(self._layer, length)
         q_BNLH = qkv_norm_rope_write(
             _product(self.qkv, x.normed),
             self._q_weight,
@@ -124,10 +123,10 @@ class FusedBlock(nn.Module):
             *rope_LH,
             *self._heads,
             self._eps,
-            new_keys,
-            new_values,
+            *cache.place(self._layer),
+            sight.cached_1,
         )
-        attended = attention(q_BNLH, *cache.settle(self._layer), mask=mask).flatten(0, 1)
+        attended = attention(q_BNLH, *cache.settle(self._layer), sight=sight).flatten(0, 1)
         out_TD = _parts(self.output, glue.quantise_rows(attended) if self._is_fp8 else attended)
         x_TD, (for_dense, for_experts, for_router) = glue.add_rms_norm_then_norms(
             x_TD, out_TD, self._post_attention_weight, self._eps, None, self._branches

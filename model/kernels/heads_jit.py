@@ -13,20 +13,23 @@ def _rotated(x, swapped, cos, sin, DTYPE: tl.constexpr):
     return (x * cos).to(DTYPE).to(tl.float32) + swapped * sin
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_slots"])
 def qkv_rows(
     qkv_ptr, q_weight_ptr, k_weight_ptr, cos_ptr, sin_ptr,
-    q_ptr, key_ptr, value_ptr,
-    length, qkv_stride, cos_stride, sin_stride,
+    q_ptr, key_ptr, value_ptr, cached_ptr,
+    length, num_slots, qkv_stride, cos_stride, sin_stride,
     key_stride_b, key_stride_g, key_stride_l,
     value_stride_b, value_stride_g, value_stride_l, eps,
     N: tl.constexpr, G: tl.constexpr, VALUE_AT: tl.constexpr,
-    SIZE: tl.constexpr, HALF: tl.constexpr, HEADS: tl.constexpr,
+    BEGUN: tl.constexpr, SIZE: tl.constexpr, HALF: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
     """One token and HEADS heads of one kind (HEADS divides N and G), in halves of the head."""
     DTYPE: tl.constexpr = qkv_ptr.dtype.element_ty
     token, first = tl.program_id(0), tl.program_id(1) * HEADS
     batch, position = token // length, token % length
+    slot = position
+    if BEGUN:
+        slot = (tl.load(cached_ptr).to(tl.int32) + position) % num_slots
     middle: tl.constexpr = SIZE // 2
     head = tl.arange(0, HEADS)[:, None]
     column = tl.arange(0, HALF)[None, :]
@@ -39,7 +42,7 @@ def qkv_rows(
     inverse = tl.rsqrt((tl.sum(a * a, 1) + tl.sum(b * b, 1)) / SIZE + eps)[:, None]
     a, b = a * inverse, b * inverse
     if is_value:
-        start = value_ptr + batch.to(tl.int64) * value_stride_b + position * value_stride_l
+        start = value_ptr + batch.to(tl.int64) * value_stride_b + slot.to(tl.int64) * value_stride_l
         out = start + (first - (N + G) + head).to(tl.int64) * value_stride_g + column
         tl.store(out, a.to(DTYPE), mask=real)
         tl.store(out + middle, b.to(DTYPE), mask=real)
@@ -60,7 +63,7 @@ def qkv_rows(
         if first < N:
             out = q_ptr + (token.to(tl.int64) * N + first + head) * SIZE + column
         else:
-            start = key_ptr + batch.to(tl.int64) * key_stride_b + position * key_stride_l
+            start = key_ptr + batch.to(tl.int64) * key_stride_b + slot.to(tl.int64) * key_stride_l
             out = start + (first - N + head).to(tl.int64) * key_stride_g + column
         tl.store(out, _rotated(a, b, cos_a, sin_a, DTYPE).to(DTYPE), mask=real)
         tl.store(out + middle, _rotated(b, a, cos_b, sin_b, DTYPE).to(DTYPE), mask=real)

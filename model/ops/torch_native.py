@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.ops import reference
-from model.ops.grouping import mix, sort_by_expert
+from model.ops import reference, sampler
+from model.ops.grouping import by_row, grouped_mm, mix, sort_by_expert
 
 softcap = reference.softcap
-sample = reference.sample
+sample = sampler.sample
 
 # With few experts for each one a token uses, batched GEMMs over all of them beat gathering rows.
 _DENSE_UP_TO = 4
@@ -146,8 +146,9 @@ def experts(
             return reference.experts(x_TD, expert_TK, weight_TK, gate_up, down)
         order_R, end_E = sort_by_expert(expert_TK, num_experts)
         rows_RD = x_TD[order_R // top_k]
-        hidden_RF = gated_gelu(F.grouped_mm(rows_RD, gate_up.transpose(1, 2), offs=end_E))
-        return mix(F.grouped_mm(hidden_RF, down.transpose(1, 2), offs=end_E), order_R, weight_TK)
+        hidden_RF = gated_gelu(grouped_mm(rows_RD, gate_up.transpose(1, 2), end_E))
+        out_RD = grouped_mm(hidden_RF, down.transpose(1, 2), end_E)
+        return mix(out_RD.mul_(by_row(weight_TK, order_R)[:, None]), order_R, top_k)
     hidden_ETF = gated_gelu(torch.matmul(x_TD, gate_up.transpose(1, 2)))
     weight_TE = x_TD.new_zeros(x_TD.shape[0], gate_up.shape[0])
     weight_TE = weight_TE.scatter(1, expert_TK, weight_TK.to(x_TD.dtype))

@@ -5,11 +5,10 @@ Legend: B seqs, D model.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from model.kv_cache import KVCache
-from model.transformer import Transformer
+from model.transformer import AnyPrefix, Transformer
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,7 +23,6 @@ class GreedyDecoder:
         self._model = model
         self._fixed = model.wrap_step.fixed_shapes
         self._step = model.wrap_step(_step, "decode")
-        self._position_1: Tensor | None = None
 
     def choose(self, hidden_B1D: Tensor) -> tuple[Tensor, Tensor]:
         """The most probable next token [B] after the last position, and its score [B]."""
@@ -34,11 +32,7 @@ class GreedyDecoder:
         """Appends one token a row to the cache and returns the next one and its score, [B]."""
         if not self._fixed:
             return self.choose(self._model.encode(token_B[:, None], cache))
-        if self._position_1 is None:
-            self._position_1 = torch.tensor([cache.num_cached], device=token_B.device)
-        next_B, score_B, self._position_1 = self._step(
-            self._model, token_B, self._position_1, cache
-        )
+        next_B, score_B = self._step(self._model, token_B, self._model.anywhere(cache))
         cache.advance(1)
         return next_B, score_B
 
@@ -48,9 +42,6 @@ def _choose(model: Transformer, hidden_B1D: Tensor) -> tuple[Tensor, Tensor]:
     return token_B, score_B
 
 
-def _step(
-    model: Transformer, token_B: Tensor, position_1: Tensor, cache: KVCache
-) -> tuple[Tensor, Tensor, Tensor]:
+def _step(model: Transformer, token_B: Tensor, prefix: AnyPrefix) -> tuple[Tensor, Tensor]:
     """The step as a function of tensors, which `model.execution` may capture."""
-    hidden_B1D = model.decode_in(token_B, position_1, cache)
-    return *_choose(model, hidden_B1D), position_1 + 1
+    return _choose(model, model.encode_in(token_B[:, None], prefix))

@@ -19,7 +19,7 @@ from model.sampling.policies import (
     LinearTemperature,
     StableAndConfident,
 )
-from model.transformer import Surroundings
+from model.transformer import AnyPrefix, Surroundings
 
 
 @dataclass(kw_only=True, slots=True)
@@ -122,7 +122,7 @@ class Denoiser:
         )
         schedule = LinearTemperature(sampling.t_min, sampling.t_max)
         self._temperatures_N = schedule.table(sampling.max_denoising_steps).to(model.device)
-        self._surroundings: Surroundings | None = None
+        self._around: Surroundings | AnyPrefix | None = None
 
     def step(
         self, state: CanvasState, cache: KVCache, noise: CanvasNoise, index: int
@@ -130,15 +130,18 @@ class Denoiser:
         """Step `index` (from 0) of a canvas whose noise is on the model's device."""
         model = self._model
         if index == 0:
-            self._surroundings = model.surround_canvas(state.canvas_BL.shape[1], cache)
+            if model.wrap_step.fixed_shapes:
+                self._around = model.anywhere(cache)
+            else:
+                self._around = model.surround_canvas(state.canvas_BL.shape[1], cache)
             state = replace(state, signal_BLD=model.no_signal(state.canvas_BL))
-        assert self._surroundings is not None
+        assert self._around is not None
         candidates = noise.candidate_NBL
         return self._step(
             model,
             self._accept,
             self._stop,
-            self._surroundings,
+            self._around,
             state,
             _StepNoise(
                 noise.uniform_NBL[index],
@@ -153,13 +156,13 @@ def _step(
     model: DiffusionTransformer,
     accept: Acceptance,
     stop: EarlyStop | None,
-    surroundings: Surroundings,
+    around: Surroundings | AnyPrefix,
     state: CanvasState,
     noise: _StepNoise,
     temperature: Tensor,
 ) -> tuple[CanvasState, StepTrace]:
     """The whole step as a function of tensors, which `model.execution` may compile."""
-    raw_BLV = model.scores_in(state.canvas_BL, state.signal_BLD, surroundings)
+    raw_BLV = model.scores_in(state.canvas_BL, state.signal_BLD, around)
     candidate, argmax, entropy, belief_BLV = model.ops.sample(
         raw_BLV, model.config.final_logit_softcap, temperature, noise.uniform_BL
     )

@@ -25,9 +25,8 @@ class TapeCache:
         self._open: dict[int, tuple[Tensor, Tensor]] = {}
 
     def write_and_view(
-        self, layer: int, key_BGLH: Tensor, value_BGLH: Tensor, *, whole_prefix: bool
+        self, layer: int, key_BGLH: Tensor, value_BGLH: Tensor
     ) -> tuple[Tensor, Tensor]:
-        del whole_prefix  # training sequences fit into the window
         if layer in self._prefix:
             key, value = self._prefix[layer]
             key_BGLH = torch.cat((key, key_BGLH), dim=2)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from model.kernels.attention import Tiles, TwoProducts
-from model.masks import causal_mask, fixed_mask
+from model.masks import Sight
 
 
 @dataclass(frozen=True)
 class Shape:
-    """16 query heads, `groups` KV heads; `mask`: "", "causal", "decode"."""
+    """16 query heads, `groups` KV heads, a ring of `keys` slots after `cached` positions."""
 
     name: str
     kind: str
@@ -22,40 +22,36 @@ class Shape:
     keys: int
     groups: int
     size: int
-    mask: str = ""
+    cached: int
+    causal: bool = False
     window: int | None = None
 
 
 SHAPES = [
-    Shape("sliding denoise", "sliding", 256, 1279, 8, 256),
-    Shape("full denoise", "full", 256, 1280, 2, 512),
-    Shape("sliding commit", "sliding more", 256, 1280, 8, 256, "causal", 1024),
-    Shape("full commit", "full more", 256, 1280, 2, 512, "causal"),
-    Shape("sliding decode", "sliding decode", 1, 2049, 8, 256, "decode", 1024),
-    Shape("full decode", "full decode", 1, 2049, 2, 512, "decode"),
-    Shape("sliding prefill", "sliding more", 1024, 1024, 8, 256, "causal", 1024),
-    Shape("full prefill", "full more", 1024, 1024, 2, 512, "causal"),
-    Shape("full denoise 8k", "full more", 256, 8448, 2, 512),
+    Shape("sliding denoise", "sliding", 256, 1279, 8, 256, 1024),
+    Shape("full denoise", "full", 256, 2048, 2, 512, 1024),
+    Shape("sliding commit", "sliding more", 256, 1279, 8, 256, 1024, True, 1024),
+    Shape("full commit", "full more", 256, 2048, 2, 512, 1024, True),
+    Shape("sliding decode", "sliding decode", 1, 1024, 8, 256, 1280),
+    Shape("full decode", "full decode", 1, 2048, 2, 512, 1280),
+    Shape("sliding prefill", "sliding more", 1024, 1024, 8, 256, 0, True, 1024),
+    Shape("full prefill", "full more", 1024, 1024, 2, 512, 0, True),
+    Shape("full denoise 8k", "full more", 256, 8448, 2, 512, 8192),
+    Shape("full denoise 1k in a cache of 32k", "full more", 256, 32768, 2, 512, 1024),
 ]
 
 SETS = 3
 FP16 = torch.float16
 
 
-def inputs(shape: Shape, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """SETS of q [B, N, L, H] and of k, v [B, G, K, H], views of a cache; the mask."""
+def inputs(shape: Shape, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Sight]:
+    """SETS of q [B, N, L, H] and of k, v [B, G, K, H], views of a cache; what is seen of it."""
     q = torch.randn(SETS, 1, 16, shape.length, shape.size, device=device) * (8 / shape.size**0.5)
     slots = (2, SETS, 1, shape.groups, shape.keys + 9, shape.size)
     cache = torch.randn(slots, dtype=torch.bfloat16, device=device)
     k, v = cache[:, :, :, :, 1 : shape.keys + 1]
-    mask = None
-    if shape.mask == "causal":
-        cached = shape.keys - shape.length
-        mask = causal_mask(cached, shape.length, shape.window, None, device)
-    if shape.mask == "decode":
-        position = torch.tensor([shape.keys * 5 // 8], device=device)
-        mask = fixed_mask(position, shape.keys, shape.window, None)
-    return q.bfloat16(), k, v, mask
+    sight = Sight(shape.causal, shape.window, torch.tensor([shape.cached], device=device), None)
+    return q.bfloat16(), k, v, sight
 
 
 def _named(*tiles: Tiles) -> list[tuple[str, Tiles]]:

@@ -20,6 +20,7 @@ import torch
 
 import model.config as presets
 from model import DiffusionSampling, GreedySampling, generate, load
+from model.execution import CudaGraphs
 from model.kv_cache import KVCache
 from model.routing import observed_routing
 from model.sampling import BlockDelivered, EosPolicy, StepDone, TraceLevel
@@ -79,8 +80,11 @@ def _scores(model: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def _graph_is_eager(name: str, precision: str, kernels: str) -> bool:
-    """Tokens and entropies of two canvases at four steps, commit between them."""
-    prompt = list(range(10, 310))
+    """Tokens and entropies of two canvases at four steps, commit between them.
+
+    Prompts within the window, up to it and beyond; the longest first, so that all share one cache
+    and a graph a kind of step.
+    """
     texts = []
     for execution in ("eager", "cuda_graph"):
         loaded = load(
@@ -92,16 +96,21 @@ def _graph_is_eager(name: str, precision: str, kernels: str) -> bool:
             weights="dummy",
         )
         sampling = DiffusionSampling(max_denoising_steps=4, early_stop=False)
-        events = generate(
-            loaded.model,
-            [prompt],
-            sampling,
-            max_new_tokens=512,
-            eos_policy=EosPolicy.IGNORE,
-            trace=TraceLevel.POSITIONS,
-        )
-        blocks = [event for event in events if isinstance(event, BlockDelivered)]
+        blocks: list[BlockDelivered] = []
+        for length in (1500, 300, 900):
+            events = generate(
+                loaded.model,
+                [list(range(10, 10 + length))],
+                sampling,
+                max_new_tokens=512,
+                eos_policy=EosPolicy.IGNORE,
+                trace=TraceLevel.POSITIONS,
+            )
+            blocks += [event for event in events if isinstance(event, BlockDelivered)]
         texts.append([(b.rows[0].tokens, b.trace.entropy) for b in blocks if b.trace])
+        if isinstance(loaded.model.wrap_step, CudaGraphs):
+            num_graphs = [len(step._graphs) for step in loaded.model.wrap_step._steps.values()]
+            assert num_graphs == [1, 1], num_graphs
         del loaded, events
         gc.collect()
         torch.cuda.empty_cache()

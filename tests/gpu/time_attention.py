@@ -2,7 +2,7 @@
 
 Every shape of a pass: relative error against the reference in fp32, then microseconds a call in
 CUDA graphs that rotate over three sets of queries and caches, of torch and of each configuration (a
-wrong one is not timed). Masked shapes are timed with the bool mask and with its ranges known.
+wrong one is not timed).
 `--only TEXT` picks shapes; `--smoke` runs tiny on the CPU under TRITON_INTERPRET=1.
 """
 
@@ -24,7 +24,7 @@ if "model" not in sys.modules:  # the package's own __init__ asks for more than 
     sys.modules["model"] = types.ModuleType("model")
     sys.modules["model"].__path__ = [str(Path(__file__).parents[2] / "model")]
 
-from model.kernels.attention import Tiles, TwoProducts, attention, key_ranges
+from model.kernels.attention import Tiles, TwoProducts, attention
 from model.ops import reference, torch_native
 from tests.gpu.attention_cases import CANDIDATES, SETS, SHAPES, Shape, inputs
 from tests.gpu.expert_report import Call, Report, guarded, microseconds
@@ -47,17 +47,20 @@ def compile_one(shape: Shape, tiles: Tiles | TwoProducts | None) -> None:
     from tests.kernels.compile_sm90 import compile_only
 
     torch.set_num_threads(1)
-    q, k, v, mask = inputs(shape, torch.device("cpu"))
+    q, k, v, sight = inputs(shape, torch.device("cpu"))
     with compile_only():
-        attention(q[0], k[0], v[0], mask=mask, tiles=tiles)
+        attention(q[0], k[0], v[0], sight=sight, tiles=tiles)
 
 
 def time_shape(shape: Shape, device: torch.device, report: Report) -> None:
-    q, k, v, mask = inputs(shape, device)
+    q, k, v, sight = inputs(shape, device)
+    mask = sight.mask(shape.length, shape.keys)
+    assert mask is not None
     want = reference.attention(q[0].float(), k[0].float(), v[0].float(), mask)
-    visible = shape.length * shape.keys if mask is None else int(mask.sum())
+    visible = int(mask.sum()) * (shape.length // mask.shape[2])
     flops = visible * 16 * shape.size * 4
-    megabytes = 2 * shape.groups * shape.keys * shape.size * 2 / 1e6
+    held = min(shape.cached + shape.length, shape.keys)
+    megabytes = 2 * shape.groups * held * shape.size * 2 / 1e6
     report.add(shape.name, gflop=round(flops / 1e9, 2), kv_megabytes=round(megabytes, 1))
 
     def record(label: str, call: Call) -> None:
@@ -74,8 +77,8 @@ def time_shape(shape: Shape, device: torch.device, report: Report) -> None:
         name = f"{shape.name} | {label}"
         guarded(name, report, run)
 
-    def ours(mask: Tensor | None, tiles: Tiles | TwoProducts | None) -> Call:
-        return lambda i: attention(q[i % SETS], k[i % SETS], v[i % SETS], mask=mask, tiles=tiles)
+    def ours(tiles: Tiles | TwoProducts | None) -> Call:
+        return lambda i: attention(q[i % SETS], k[i % SETS], v[i % SETS], sight=sight, tiles=tiles)
 
     def sdpa(index: int) -> Tensor:
         at = index % SETS
@@ -88,22 +91,16 @@ def time_shape(shape: Shape, device: torch.device, report: Report) -> None:
         at = index % SETS
         return torch_native.attention(q[at], k[at], v[at], mask)
 
-    record("default", ours(mask, None))
-    known = mask
-    if mask is not None:
-        record("key_ranges + default", lambda i: ours(key_ranges(mask), None)(i))
-        known = key_ranges(mask)
-        record("default, ranges known", ours(known, None))
-    decode = shape.length == 1
+    record("default", ours(None))
     for label, tiles in CANDIDATES[shape.kind]:
-        record(label, ours(mask if decode else known, tiles))
+        record(label, ours(tiles))
     record("torch_native", native)
     record("scaled_dot_product_attention", sdpa)
 
 
 def tiny(shape: Shape) -> Shape:
     length = min(shape.length, 3)
-    return replace(shape, length=length, keys=20 + length, size=shape.size // 16)
+    return replace(shape, length=length, keys=20 + length, cached=20, size=shape.size // 16)
 
 
 def main() -> int:

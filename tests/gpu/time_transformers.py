@@ -3,8 +3,8 @@
     python3 -m tests.gpu.time_transformers --device cuda --out FILE.json --seconds 110
 
 Fixed work, batch 1: 1024 random prompt ids, canvases of 256 in 16 forced denoise steps each. Each
-setting is a row; the file is written again after every row. Needs torch and transformers only, no
-checkpoint: parameters are drawn on the device. `--shape mini --device cpu` tries the script itself.
+setting is a row; the file is written again after every row. Needs no checkpoint: parameters are
+drawn on the device. `--shape mini --device cpu` tries the script itself.
 """
 
 import argparse
@@ -30,20 +30,50 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
-from transformers import (  # noqa: E402
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-)
-from transformers.models.diffusion_gemma.generation_diffusion_gemma import (  # noqa: E402
-    DiffusionGemmaGenerationConfig,
-    EntropyBoundSamplerConfig,
-)
+from transformers import LogitsProcessor, LogitsProcessorList  # noqa: E402
 
-from tests.gpu.upstream_shape import SHAPES, Shape, build, free, synchronize  # noqa: E402
+from bench.backends.transformers import TransformersConfig  # noqa: E402
+from bench.backends.transformers.config import Cache, Experts  # noqa: E402
+from bench.backends.transformers.generation import (  # noqa: E402
+    diffusion_settings,
+    greedy_settings,
+)
+from bench.backends.transformers.loading import dummy  # noqa: E402
+from bench.backends.transformers.session import compiled_parts, forget  # noqa: E402
+from model import PRESETS, DiffusionSampling, ModelConfig  # noqa: E402
 
 AR_RESERVE = 35.0
 """Seconds kept for the autoregressive sibling while the diffusion rows run."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A diffusion preset, its sibling beside it, and the work measured on them."""
+
+    preset: str
+    prompt: int
+    steps: int
+    ar_tokens: int
+    canvases: int = 2
+
+    def config(self, *, autoregressive: bool) -> ModelConfig:
+        diffusion = PRESETS[self.preset]
+        return PRESETS[diffusion.sibling] if autoregressive else diffusion
+
+    @property
+    def canvas(self) -> int:
+        return PRESETS[self.preset].canvas_length or 1
+
+
+SHAPES = {
+    "full": Shape("diffusiongemma-26b-a4b", prompt=1024, steps=16, ar_tokens=64),
+    "mini": Shape("tiny-diffusion", prompt=48, steps=3, ar_tokens=8),
+}
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class OutOfTime(BaseException):
@@ -81,21 +111,6 @@ SETTINGS = [
     Setting("ar-dynamic", "grouped_mm", "dynamic", False, needs=8),
     Setting("ar-compiled", "grouped_mm", "static", True, needs=25),
 ]
-
-
-def compiled_parts(model: nn.Module) -> list[str]:
-    """The names under which transformers keeps what it compiled."""
-    return [name for name in [*vars(model), *model._modules] if name.startswith("_compiled")]
-
-
-def forget(model: nn.Module) -> None:
-    """Drops what a row left on the model: its static cache, its compiled functions."""
-    for name in [*(["_cache"] if hasattr(model, "_cache") else []), *compiled_parts(model)]:
-        delattr(model, name)
-    torch.compiler.reset()
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 # Measuring
@@ -150,29 +165,26 @@ Generation = Callable[[Steps, Deliveries], int]
 def prompt_of(shape: Shape, device: torch.device, seed: int) -> Tensor:
     """Random ids, none of them special."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(8, min(shape.image_ids), (1, shape.prompt), generator=generator).to(device)
+    vocab_size = PRESETS[shape.preset].vocab_size
+    return torch.randint(8, vocab_size, (1, shape.prompt), generator=generator).to(device)
 
 
-def diffusion_generation(
+def generation(
     model: nn.Module, shape: Shape, setting: Setting, ids: Tensor, canvases: int
 ) -> Generation:
+    """Forced denoise steps, or greedy tokens; no end of text."""
     model.set_experts_implementation(setting.experts)  # type: ignore[operator]
     model.set_attn_implementation("sdpa")  # type: ignore[operator]
     model.generation_config.eos_token_id = None  # type: ignore[union-attr]
-    settings = DiffusionGemmaGenerationConfig(
-        max_new_tokens=canvases * shape.canvas,
-        max_denoising_steps=shape.steps,
-        sampler_config=EntropyBoundSamplerConfig(entropy_bound=0.1),
-        t_min=0.4,
-        t_max=0.8,
-        stability_threshold=shape.steps,
-        confidence_threshold=0.005,
-        pad_token_id=0,
-        bos_token_id=2,
-        eos_token_id=None,
-        cache_implementation=setting.cache,
-        disable_compile=not setting.compiled,
+    config = shape.config(autoregressive=setting.autoregressive)
+    knobs = TransformersConfig(
+        experts=Experts[setting.experts], cache=Cache[setting.cache], compiled=setting.compiled
     )
+    if setting.autoregressive:
+        settings = greedy_settings(config, shape.ar_tokens, None, knobs)
+    else:
+        forced = DiffusionSampling(max_denoising_steps=shape.steps, early_stop=False)
+        settings = diffusion_settings(config, forced, canvases * shape.canvas, None, knobs)
     mask = torch.ones_like(ids)
 
     def run(steps: Steps, deliveries: Deliveries) -> int:
@@ -183,37 +195,8 @@ def diffusion_generation(
             logits_processor=LogitsProcessorList([steps]),
             streamer=deliveries,
         )
-        return found.sequences.shape[1] - ids.shape[1]
-
-    return run
-
-
-def autoregressive_generation(
-    model: nn.Module, shape: Shape, setting: Setting, ids: Tensor
-) -> Generation:
-    model.set_experts_implementation(setting.experts)  # type: ignore[operator]
-    model.set_attn_implementation("sdpa")  # type: ignore[operator]
-    model.generation_config.eos_token_id = None  # type: ignore[union-attr]
-    settings = GenerationConfig(
-        max_new_tokens=shape.ar_tokens,
-        do_sample=False,
-        pad_token_id=0,
-        bos_token_id=2,
-        eos_token_id=None,
-        cache_implementation="static" if setting.cache == "static" else None,
-        disable_compile=not setting.compiled,
-    )
-    mask = torch.ones_like(ids)
-
-    def run(steps: Steps, deliveries: Deliveries) -> int:
-        found = model.generate(  # type: ignore[operator]
-            ids,
-            attention_mask=mask,
-            generation_config=settings,
-            logits_processor=LogitsProcessorList([steps]),
-            streamer=deliveries,
-        )
-        return found.shape[1] - ids.shape[1]
+        sequences = found if setting.autoregressive else found.sequences
+        return sequences.shape[1] - ids.shape[1]
 
     return run
 
@@ -336,7 +319,7 @@ def run_row(
     limit_s: float,
 ) -> None:
     """Measures a setting within a time limit; whatever goes wrong becomes the row's status."""
-    canvases = shape.canvases or 1
+    canvases = shape.canvases
     ids = prompt_of(shape, device, seed=1)
     row: dict[str, Any] = {
         "name": setting.name,
@@ -364,14 +347,14 @@ def run_row(
     try:
         with alarm(limit_s):
             if setting.autoregressive:
-                run = autoregressive_generation(model, shape, setting, ids)
+                run = generation(model, shape, setting, ids, canvases)
                 measure(row, run, device, 1, shape.ar_tokens)
             else:
                 if setting.name == "dynamic":
                     short = replace(shape, steps=2)
-                    probe = diffusion_generation(model, short, setting, ids, 1)
+                    probe = generation(model, short, setting, ids, 1)
                     row["experts_touched"] = experts_touched(model, probe, device)
-                run = diffusion_generation(model, shape, setting, ids, canvases)
+                run = generation(model, shape, setting, ids, canvases)
                 measure(row, run, device, shape.canvas, canvases * shape.steps)
         row["status"] = "ok"
     except OutOfTime:
@@ -384,6 +367,29 @@ def run_row(
     row["compiled"] = bool(compiled_parts(model))  # transformers compiles only where it sees fit
     report.save()
     forget(model)
+
+
+def build(
+    shape: Shape, device: torch.device, seed: int, *, autoregressive: bool
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The model with random weights in bf16, and facts about it."""
+    begin = time.perf_counter()
+    config = shape.config(autoregressive=autoregressive)
+    model = dummy(config, torch.bfloat16, device, seed)
+    synchronize(device)
+    parameters = (p.numel() for n, p in model.named_parameters() if "vision" not in n)
+    return model, {
+        "build_s": time.perf_counter() - begin,
+        "text_parameters": sum(parameters),
+        "bytes_on_device": torch.cuda.memory_allocated() if device.type == "cuda" else None,
+    }
+
+
+def free(model: nn.Module) -> None:
+    """Gives the parameters' memory back whoever still refers to them."""
+    for parameter in model.parameters():
+        if parameter.device.type != "meta":
+            parameter.data.untyped_storage().resize_(0)
 
 
 def main() -> None:

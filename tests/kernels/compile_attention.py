@@ -16,10 +16,10 @@ from tests.kernels.compile_sm90 import SHARED_LIMIT, compile_only, inspect
 
 def calls(every: bool) -> Iterator[tuple[str, bool, tuple]]:
     for shape in SHAPES:
-        q, k, v, mask = inputs(shape, torch.device("cpu"))
-        yield shape.name, True, (q[0], k[0], v[0], mask, None)
+        q, k, v, sight = inputs(shape, torch.device("cpu"))
+        yield shape.name, True, (q[0], k[0], v[0], sight, None)
         for label, tiles in CANDIDATES[shape.kind] if every else ():
-            yield f"{shape.name} {label}", False, (q[0], k[0], v[0], mask, tiles)
+            yield f"{shape.name} {label}", False, (q[0], k[0], v[0], sight, tiles)
 
 
 def main() -> int:
@@ -28,11 +28,11 @@ def main() -> int:
     failures = 0
     seen: set[str] = set()
     with compile_only() as compiled:
-        for label, is_default, (q, k, v, mask, tiles) in calls("--all" in sys.argv):
+        for label, is_default, (q, k, v, sight, tiles) in calls("--all" in sys.argv):
             compiled.clear()
             begin = time.monotonic()
             try:
-                attention(q, k, v, mask=mask, tiles=tiles)
+                attention(q, k, v, sight=sight, tiles=tiles)
             except Exception as error:
                 print(f"{label:40} FAILED {str(error)[:200]}", flush=True)
                 failures += is_default

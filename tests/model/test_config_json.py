@@ -36,6 +36,14 @@ def test_per_layer_form(tmp_path: Path) -> None:
     assert parse_config(data, generation, config.name) == config
 
 
+@pytest.mark.parametrize("layer", ["0", "29"])
+def test_layers_of_one_type_are_alike(layer: str, tmp_path: Path) -> None:
+    data = released_form(preset("diffusiongemma-26b-a4b"), tmp_path)
+    data["text_config"]["per_layer_config"] = {layer: {"head_dim": 128}}
+    with pytest.raises(ValueError, match="layers of one type different geometries"):
+        parse_config(data, {}, "x")
+
+
 def test_flat_autoregressive_form(tmp_path: Path) -> None:
     config = preset("tiny-autoregressive")
     data = released_form(config, tmp_path)["text_config"]

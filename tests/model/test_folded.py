@@ -6,12 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from model.config import ModelConfig, preset
+from model.config import ModelConfig, MoEConfig, preset
 from model.diffusion import DiffusionTransformer
 from model.dummy import fill_with_random
 from model.folded import FoldedBlock, fold
+from model.folded_feed_forward import (
+    DenseFeedForward,
+    FeedForward,
+    GroupedFeedForward,
+    make_feed_forward,
+)
 from model.kv_cache import KVCache
+from model.loading import load
 from model.ops import make_ops
+from model.sampling.block_diffusion import CanvasState, Denoiser, DiffusionSampling
+from model.sampling.noise import SeededNoise
 from model.transformer import Transformer
 
 
@@ -31,13 +40,17 @@ def make_pair(config: ModelConfig, kind: type[Transformer]) -> tuple[Transformer
     return models[0], models[1]
 
 
+TINY = preset("tiny-diffusion")
+LARGER_EXPERTS = replace(TINY, moe=replace(TINY.moe, hidden_size=128))
+
+
+@pytest.mark.parametrize("moe", [TINY.moe, LARGER_EXPERTS.moe], ids=["dense", "grouped"])
 @pytest.mark.parametrize("starts", [None, [0, 3, 9]])
 @pytest.mark.parametrize(("prompt_length", "window"), [(7, 128), (40, 16), (1, 128)])
 def test_denoise_and_commit_equal_the_reference(
-    prompt_length: int, window: int, starts: list[int] | None
+    prompt_length: int, window: int, starts: list[int] | None, moe: MoEConfig
 ) -> None:
-    tiny = preset("tiny-diffusion")
-    config = replace(tiny, sliding=replace(tiny.sliding, window=window))
+    config = replace(TINY, sliding=replace(TINY.sliding, window=window), moe=moe)
     if starts is not None and max(starts) >= prompt_length:
         prompt_length += max(starts)
     batch_size = 1 if starts is None else len(starts)
@@ -65,10 +78,15 @@ def test_denoise_and_commit_equal_the_reference(
         torch.testing.assert_close(actual, expected, rtol=0, atol=3e-4 * expected.abs().max())
 
 
-def test_autoregressive_tokens_equal_the_reference() -> None:
-    config = preset("tiny-autoregressive")
+@pytest.mark.parametrize(
+    ("moe", "kind"), [(TINY.moe, DenseFeedForward), (LARGER_EXPERTS.moe, GroupedFeedForward)]
+)
+def test_autoregressive_tokens_equal_the_reference(moe: MoEConfig, kind: type[FeedForward]) -> None:
+    config = replace(preset("tiny-autoregressive"), moe=moe)
     results = []
-    for model in make_pair(config, Transformer):
+    pair = make_pair(config, Transformer)
+    assert any(isinstance(module, kind) for module in pair[1].modules())
+    for model in pair:
         cache = KVCache(config, 2, 20, dtype=torch.float32, device=model.device)
         hidden = model.encode(torch.arange(8, 20).view(2, 6), cache)
         token = model.logits(hidden[:, -1]).argmax(-1)
@@ -77,10 +95,52 @@ def test_autoregressive_tokens_equal_the_reference() -> None:
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-4)
 
 
+def test_only_experts_of_whole_vectors_are_grouped() -> None:
+    odd = replace(TINY, moe=replace(TINY.moe, hidden_size=130))
+    _, folded = make_pair(odd, DiffusionTransformer)
+    assert not any(isinstance(module, GroupedFeedForward) for module in folded.modules())
+
+
+def test_grouped_experts_can_be_compiled_as_one_graph() -> None:
+    plain, _ = make_pair(LARGER_EXPERTS, DiffusionTransformer)
+    feed_forward = make_feed_forward(next(plain.layers()), LARGER_EXPERTS)
+    x = torch.randn(5, TINY.hidden_size, generator=torch.Generator().manual_seed(0))
+    traced = torch.compile(feed_forward.of, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(traced(x), feed_forward.of(x))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_canvas_of_the_trained_model_takes_the_reference_s_decisions(seed: int) -> None:
+    """Every step's accepted positions, candidates and argmax are those of kernels=reference."""
+    num_steps = 6
+    traces = []
+    for kernels in ("reference", "torch"):
+        loaded = load("tiny-diffusion", kernels=kernels)
+        tokenizer, model = loaded.tokenizer, loaded.model
+        assert tokenizer is not None
+        assert isinstance(model, DiffusionTransformer)
+        prompt = [TINY.bos_token_id, *tokenizer.encode("sort dacb=").ids]
+        cache = KVCache(TINY, 1, len(prompt) + 32, dtype=torch.float32, device=model.device)
+        noise = SeededNoise(seed, [0], 32, TINY.vocab_size).canvas(0, num_steps)
+        sampling = DiffusionSampling(max_denoising_steps=num_steps, early_stop=False)
+        with torch.inference_mode():
+            model.encode(torch.tensor([prompt]), cache)
+            denoiser = Denoiser(model, sampling)
+            state = CanvasState.fresh(noise.initial_BL, torch.zeros(1, dtype=torch.bool))
+            for index in range(num_steps):
+                state, trace = denoiser.step(state, cache, noise, index)
+                traces.append(trace)
+    accepted = torch.stack([trace.accepted_BL for trace in traces])
+    assert 0 < accepted.float().mean() < 1
+    for expected, actual in zip(traces[:num_steps], traces[num_steps:], strict=True):
+        for name in ("canvas_BL", "candidate_BL", "accepted_BL", "argmax_BL"):
+            assert torch.equal(getattr(actual, name), getattr(expected, name)), name
+        torch.testing.assert_close(actual.entropy_BL, expected.entropy_BL, rtol=1e-4, atol=1e-5)
+
+
 def test_only_fp32_models_with_few_experts_are_folded() -> None:
-    tiny = preset("tiny-diffusion")
-    bf16 = DiffusionTransformer(tiny, make_ops("torch")).bfloat16()
-    many = replace(tiny, moe=replace(tiny.moe, num_experts=16))
+    bf16 = DiffusionTransformer(TINY, make_ops("torch")).bfloat16()
+    many = replace(TINY, moe=replace(TINY.moe, num_experts=16))
     wide = DiffusionTransformer(many, make_ops("torch"))
     for model in (bf16, wide):
         fold(model)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from model.ops import make_ops
 from model.ops.reference import token_statistics
+from model.sampling.policies import EntropyBound
 
 REFERENCE, TORCH = make_ops("reference"), make_ops("torch")
 DTYPES = [(torch.float32, 2e-6, 2e-6), (torch.bfloat16, 2e-2, 2e-2)]
@@ -128,6 +129,77 @@ def test_candidates_follow_the_distribution() -> None:
     candidate, _, _ = token_statistics(logits.expand(1, 20_000, 6), uniform)
     share = torch.bincount(candidate[0], minlength=6) / 20_000
     assert (share - logits.softmax(0)).abs().max() < 0.012
+
+
+# Narrow, one block of tiles, several blocks, tiles of 8 tokens, tiles of one.
+VOCABS = [(2, 32, 64), (1, 96, 8192), (1, 300, 8192), (2, 40, 5000), (1, 50, 1031)]
+
+
+@pytest.mark.parametrize("temperature", [0.4, 0.8])
+@pytest.mark.parametrize("spread", [0.3, 6.0, 40.0])
+@pytest.mark.parametrize("shape", VOCABS, ids=str)
+def test_sampling_in_fp32(shape: tuple[int, int, int], spread: float, temperature: float) -> None:
+    """Same argmax and accepted positions; candidates by the fp64 distribution function."""
+    raw = draw(*shape, seed=int(10 * spread)) * spread
+    # Rows from certain to uncertain, so that every bound cuts somewhere.
+    raw = raw * torch.linspace(0.2, 4, shape[1])[:, None]
+    uniform = torch.rand(shape[:2], generator=torch.Generator().manual_seed(7))
+    given = raw, 30.0, torch.tensor(temperature), uniform
+    before = raw.clone()
+    (candidate, argmax, entropy, p), expected = TORCH.sample(*given), REFERENCE.sample(*given)
+    assert torch.equal(raw, before)
+    assert torch.equal(argmax, expected[1])
+    torch.testing.assert_close(entropy, expected[2], rtol=2e-6, atol=2e-6)
+    torch.testing.assert_close(p, expected[3], rtol=2e-5, atol=1e-8)
+    for bound in (0.01, 0.1, 1.0, 20.0):
+        accept = EntropyBound(bound)
+        assert torch.equal(accept(entropy), accept(expected[2]))
+    scaled = REFERENCE.softcap(raw, 30.0) / temperature
+    end = scaled.double().softmax(-1).cumsum(-1)
+    begin = torch.nn.functional.pad(end, (1, 0))
+    own = candidate[..., None]
+    assert (begin.gather(-1, own)[..., 0] <= uniform + 2e-6).all()
+    assert (end.gather(-1, own)[..., 0] >= uniform - 2e-6).all()
+    if shape[-1] <= 1024:
+        assert torch.equal(candidate, expected[0])
+
+
+@pytest.mark.parametrize("shape", VOCABS, ids=str)
+def test_sampling_in_bf16(shape: tuple[int, int, int]) -> None:
+    raw = (draw(*shape) * 8).bfloat16()
+    uniform = torch.rand(shape[:2], generator=torch.Generator().manual_seed(7))
+    given = raw, 30.0, torch.tensor(0.6), uniform
+    actual, expected = TORCH.sample(*given), REFERENCE.sample(*given)
+    assert torch.equal(actual[1], expected[1])
+    torch.testing.assert_close(actual[2], expected[2], rtol=2e-6, atol=2e-6)
+    check(actual[3], expected[3].bfloat16(), (torch.bfloat16, 4e-3, 0))
+
+
+def test_candidates_of_two_levels_follow_the_distribution() -> None:
+    """Chi-square over 64 groups of neighbouring tokens, which tiles do not align with."""
+    vocab, draws = 2048, 6000
+    raw = draw(vocab) * 1.5
+    uniform = torch.rand(1, draws, generator=torch.Generator().manual_seed(5))
+    given = raw.expand(1, draws, vocab), 30.0, torch.tensor(0.7), uniform
+    candidate = TORCH.sample(*given)[0]
+    group = (torch.arange(vocab) * 7) // 224 % 64
+    share = (REFERENCE.softcap(raw, 30.0) / 0.7).softmax(0)
+    expected = torch.zeros(64).index_add_(0, group, share) * draws
+    found = torch.bincount(group[candidate[0]], minlength=64)
+    assert expected.min() > 5
+    assert ((found - expected) ** 2 / expected).sum() < 117  # 63 degrees of freedom, p = 4e-5
+
+
+def test_what_is_not_a_number_stays_visible() -> None:
+    for vocab in (64, 4096):
+        raw = draw(1, 3, vocab)
+        raw[0, 1, vocab // 2] = torch.nan
+        candidate, argmax, entropy, _ = TORCH.sample(
+            raw, 30.0, torch.tensor(0.6), torch.full((1, 3), 0.5)
+        )
+        assert entropy.isnan().tolist() == [[False, True, False]]
+        assert ((candidate >= 0) & (candidate < vocab)).all()
+        assert ((argmax >= 0) & (argmax < vocab)).all()
 
 
 def test_softcap_bounds_and_keeps_small_values() -> None:

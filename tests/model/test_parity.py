@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.verify.recording import DraftStreamer, recording
 from model.config import ModelConfig
 from model.diffusion import DiffusionTransformer
 from model.kv_cache import KVCache
@@ -22,23 +23,32 @@ from model.sampling import (
     TraceLevel,
     generate,
 )
+from model.transformer import Transformer
 from tests.model.upstream import (
     CASES,
     Case,
-    DraftStreamer,
     autoregressive_config,
     generation_config,
     left_padded,
     ours,
     randomise,
-    recording,
     upstream_autoregressive,
     upstream_diffusion,
 )
 
 KERNELS = ["reference", "torch", "folded"]
+FIXED_SHAPES = "folded, steps of fixed shapes"
 TOLERANCE = 1e-4
 NUM_CANVASES = 3
+
+
+class FixedShapes:
+    """Asks for the steps that a captured graph holds; runs them as they are."""
+
+    fixed_shapes = True
+
+    def __call__(self, step, kind):
+        return step
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,14 @@ def autoregressive(
 def assert_close(actual: torch.Tensor, expected: torch.Tensor) -> None:
     assert actual.dtype is torch.float32
     assert (actual - expected).abs().max() <= TOLERANCE * expected.abs().max()
+
+
+def prepared(found: Upstream, kernels: str) -> Transformer:
+    if kernels != FIXED_SHAPES:
+        return ours(found.folder, found.config, kernels)
+    model = ours(found.folder, found.config, "folded")
+    model.wrap_step = FixedShapes()
+    return model
 
 
 def new_cache(config: ModelConfig, mask: torch.Tensor, num_slots: int) -> KVCache:
@@ -128,8 +146,8 @@ def test_denoise_logits(diffusion: Upstream, kernels: str) -> None:
             assert_close(actual, expected)
 
 
-@pytest.mark.parametrize("kernels", KERNELS)
-def test_trajectory(diffusion: Upstream, kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kernels", [*KERNELS, FIXED_SHAPES])
+def test_trajectory(diffusion: Upstream, kernels: str) -> None:
     config, case = diffusion.config, diffusion.case
     # Thresholds between what random weights reach early and never, so that rows stop apart.
     sampling = DiffusionSampling(
@@ -139,7 +157,7 @@ def test_trajectory(diffusion: Upstream, kernels: str, monkeypatch: pytest.Monke
     ids, mask = left_padded(prompts)
     limit = NUM_CANVASES * case.canvas
     torch.manual_seed(case.seed)
-    with recording(monkeypatch) as recorded:
+    with recording() as recorded:
         sequences = diffusion.model.generate(
             ids,
             attention_mask=mask,
@@ -148,7 +166,7 @@ def test_trajectory(diffusion: Upstream, kernels: str, monkeypatch: pytest.Monke
         ).sequences[:, ids.shape[1] :]
     num_upstream_canvases = sequences.shape[1] // case.canvas
 
-    model = ours(diffusion.folder, config, kernels)
+    model = prepared(diffusion, kernels)
     events = generate(
         model,
         prompts,
@@ -184,10 +202,10 @@ def test_trajectory(diffusion: Upstream, kernels: str, monkeypatch: pytest.Monke
         assert padded == sequences[row].tolist()
 
 
-@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("kernels", [*KERNELS, FIXED_SHAPES])
 def test_autoregressive_logits_and_greedy_tokens(autoregressive: Upstream, kernels: str) -> None:
     config, case = autoregressive.config, autoregressive.case
-    model = ours(autoregressive.folder, config, kernels)
+    model = prepared(autoregressive, kernels)
     prompts = case.make_prompts()
     ids, mask = left_padded(prompts)
     with torch.inference_mode():

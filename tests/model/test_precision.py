@@ -13,14 +13,18 @@ from model.moe import Experts
 from model.ops import make_ops, reference
 from model.precision import (
     FP8,
+    Applied,
     Fp8Experts,
     Fp8Linear,
     Precision,
     WideExperts,
     WideLinear,
     _widen_products,
-    apply_precision,
+    applied_to,
+    convert,
+    finish,
     quantise_rows,
+    quantise_weight,
 )
 
 
@@ -61,7 +65,7 @@ def test_a_row_of_zeros_stays_zero() -> None:
 def test_fp8_linear_is_the_product_of_dequantised_values() -> None:
     linear = make_linear()
     x = torch.randn(7, 40, generator=torch.Generator().manual_seed(2))
-    quantised = Fp8Linear(linear)
+    quantised = Fp8Linear(quantise_weight(linear.weight))
     values, scale = quantise_rows(x)
     weight = quantised.weight.double() * quantised.scale.double()[:, None]
     expected = (values.double() * scale.double()) @ weight.t()
@@ -72,7 +76,7 @@ def test_fp8_linear_is_the_product_of_dequantised_values() -> None:
 
 def test_fp8_experts_are_the_reference_on_dequantised_weights() -> None:
     experts = make_experts()
-    quantised = Fp8Experts(experts)
+    quantised = Fp8Experts(quantise_weight(experts.gate_up), quantise_weight(experts.down))
     x = torch.randn(9, 128, generator=torch.Generator().manual_seed(4))
     expert_TK, weight_TK = routing(9)
     gate_up = quantised.gate_up * quantised.gate_up_scale.transpose(1, 2)
@@ -106,6 +110,14 @@ def make_model() -> DiffusionTransformer:
     for block in model.layers():  # random queries at full length make attention chaotic
         torch.nn.init.constant_(block.attention.q_norm.weight, 0.1)
     return model.requires_grad_(False)
+
+
+def apply_precision(model: DiffusionTransformer, precision: Precision) -> Applied:
+    """What loading does, for a model that is in memory already."""
+    for part in model.children():
+        convert(part, precision)
+    finish(model, precision)
+    return applied_to(model.device, precision)
 
 
 def typical_error(actual: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
@@ -158,7 +170,7 @@ def test_unknown_choices_are_named(arguments: dict[str, str], message: str) -> N
 
 
 def test_dummy_weights_say_so_and_are_seeded() -> None:
-    first, second = (load("mini-diffusion", weights="dummy", seed=s) for s in (0, 0))
+    first, second = (load("tiny-diffusion", weights="dummy", seed=s) for s in (0, 0))
     assert first.weights.kind == "dummy"
     assert first.weights.sha256 is None
     assert first.tokenizer is None

@@ -80,12 +80,10 @@ def test_learning_rate_is_the_one_cycle_of_torch() -> None:
 def test_tape_cache_shows_prefix_then_canvas() -> None:
     cache = TapeCache()
     prefix, canvas = torch.zeros(2, 1, 3, 4), torch.ones(2, 1, 5, 4)
-    cache.write_and_view(0, prefix, prefix, whole_prefix=True)
+    cache.write_and_view(0, prefix, prefix)
     cache.advance(3)
     for _ in range(2):  # a denoise step leaves the prefix alone
-        keys, values = cache.write_and_view(0, canvas, canvas, whole_prefix=False)
+        keys, values = cache.write_and_view(0, canvas, canvas)
         assert keys.shape == values.shape == (2, 1, 8, 4)
         assert torch.equal(keys, torch.cat((prefix, canvas), dim=2))
-    assert cache.first_rows(1).write_and_view(0, canvas[:1], canvas[:1], whole_prefix=False)[
-        0
-    ].shape == (1, 1, 8, 4)
+    assert cache.first_rows(1).write_and_view(0, canvas[:1], canvas[:1])[0].shape == (1, 1, 8, 4)

@@ -1,51 +1,35 @@
-"""The upstream implementation with random tiny weights, and its noise written down.
+"""The upstream implementation with random tiny weights.
 
 A `Case` is one architecture. Weights are drawn so that nothing is trivial: norms, router scales and
 layer scalars differ from one, encoder and decoder scalars from each other.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import (
-    DiffusionGemmaConfig,
     DiffusionGemmaForBlockDiffusion,
+    Gemma4Config,
     Gemma4ForCausalLM,
-    Gemma4TextConfig,
+    Gemma4ForConditionalGeneration,
 )
-from transformers.models.diffusion_gemma import DiffusionGemmaTextConfig
 from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
     DiffusionGemmaGenerationConfig,
-    EntropyBoundSampler,
-    EntropyBoundSamplerConfig,
-    StableAndConfidentStoppingCriteria,
 )
 
+from bench.backends.transformers import session
+from bench.backends.transformers.architecture import VISION, upstream_config
+from bench.backends.transformers.generation import diffusion_settings
 from model.checkpoint import CheckpointReader, load_into
 from model.config import AttentionConfig, ModelConfig, MoEConfig, preset
 from model.diffusion import DiffusionTransformer
 from model.folded import fold
 from model.ops import make_ops
-from model.sampling import CanvasNoise, DiffusionSampling
+from model.sampling import DiffusionSampling
 from model.transformer import Transformer
-
-_VISION = {
-    "model_type": "gemma4_vision",
-    "hidden_size": 32,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 1,
-    "num_key_value_heads": 1,
-    "head_dim": 32,
-    "patch_size": 4,
-    "pooling_kernel_size": 3,
-    "position_embedding_size": 64,
-    "default_output_length": 16,
-}
 
 
 @dataclass(frozen=True)
@@ -128,54 +112,33 @@ CASES = [
 ]
 
 
-def _text_arguments(config: ModelConfig) -> dict:
-    return {
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.dense_hidden_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.sliding.num_kv_heads,
-        "head_dim": config.sliding.head_dim,
-        "global_head_dim": config.full.head_dim,
-        "num_global_key_value_heads": config.full.num_kv_heads,
-        "num_experts": config.moe.num_experts,
-        "top_k_experts": config.moe.top_k,
-        "moe_intermediate_size": config.moe.hidden_size,
-        "sliding_window": config.sliding.window,
-        "max_position_embeddings": config.max_positions,
-        "pad_token_id": config.pad_token_id,
-        "eos_token_id": config.eos_token_ids[0],
-        "bos_token_id": config.bos_token_id,
-        "final_logit_softcapping": config.final_logit_softcap,
-        "layer_types": [f"{kind}_attention" for kind in config.layer_types],
-    }
-
-
 def upstream_diffusion(config: ModelConfig) -> DiffusionGemmaForBlockDiffusion:
     """The upstream diffusion model of this architecture, uninitialised beyond its own defaults."""
-    text = DiffusionGemmaTextConfig(**_text_arguments(config), use_bidirectional_attention="vision")
-    whole = DiffusionGemmaConfig(
-        text_config=text,
-        vision_config=_VISION,
-        canvas_length=config.canvas_length,
-        boi_token_id=5,
-        eoi_token_id=6,
-        image_token_id=7,
-    )
-    return DiffusionGemmaForBlockDiffusion(whole).float().eval()
+    return DiffusionGemmaForBlockDiffusion(upstream_config(config)).float().eval()
 
 
 def upstream_autoregressive(config: ModelConfig) -> Gemma4ForCausalLM:
-    text = Gemma4TextConfig(
-        **_text_arguments(config),
-        attention_k_eq_v=True,
-        enable_moe_block=True,
-        hidden_size_per_layer_input=0,
-        vocab_size_per_layer_input=config.vocab_size,
-        num_kv_shared_layers=0,
-    )
-    return Gemma4ForCausalLM(text).float().eval()
+    return Gemma4ForCausalLM(upstream_config(config)).float().eval()
+
+
+def upstream_multimodal(config: ModelConfig) -> Gemma4ForConditionalGeneration:
+    """The released autoregressive class: the text model with a vision tower beside it."""
+    text = upstream_autoregressive(config).config
+    whole = Gemma4Config(text_config=text, vision_config=VISION, audio_config=None)
+    return Gemma4ForConditionalGeneration(whole).float().eval()
+
+
+def save_upstream(
+    model: torch.nn.Module, folder: Path, dtype: torch.dtype, *, max_shard_size: str = "1GB"
+) -> None:
+    """Saves a model in a type and gives it the rounded weights, its rotary tables left alone."""
+    rounded: dict[int, Tensor] = {}  # what is shared stays so
+    state = {
+        name: rounded.setdefault(tensor.data_ptr(), tensor.to(dtype))
+        for name, tensor in model.state_dict().items()
+    }
+    model.load_state_dict(state)
+    model.save_pretrained(folder, state_dict=state, max_shard_size=max_shard_size)
 
 
 @torch.no_grad()
@@ -214,126 +177,10 @@ def autoregressive_config(config: ModelConfig) -> ModelConfig:
 
 def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask [B, P]."""
-    width = max(map(len, prompts))
-    ids = [[0] * (width - len(p)) + list(p) for p in prompts]
-    mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
-    return torch.tensor(ids), torch.tensor(mask)
-
-
-@dataclass
-class Recording:
-    """What upstream's generation drew and decided, canvas by canvas, step by step."""
-
-    initial: list[Tensor] = field(default_factory=list)
-    candidates: list[list[Tensor]] = field(default_factory=list)
-    renoise: list[list[Tensor]] = field(default_factory=list)
-    accepted: list[list[Tensor]] = field(default_factory=list)
-    argmax: list[list[Tensor]] = field(default_factory=list)
-    stops: list[list[Tensor]] = field(default_factory=list)
-
-    def stop_step(self, canvas: int, row: int) -> int:
-        """The step (from 1) at which a row's stopping criterion first held, else the last one."""
-        held = [bool(step[row]) for step in self.stops[canvas]]
-        return held.index(True) + 1 if True in held else len(held)
-
-    def noise(self, num_steps: int) -> list[CanvasNoise]:
-        """As our sampler takes it; steps upstream did not run are padded with the last one."""
-        return [
-            CanvasNoise(
-                initial,
-                torch.zeros(num_steps, *initial.shape),
-                _padded(renoise, num_steps),
-                _padded(candidates, num_steps),
-            )
-            for initial, renoise, candidates in zip(
-                self.initial, self.renoise, self.candidates, strict=True
-            )
-        ]
-
-
-def _padded(steps: list[Tensor], num_steps: int) -> Tensor:
-    return torch.stack(steps + [steps[-1]] * (num_steps - len(steps)))
-
-
-@contextmanager
-def recording(monkeypatch) -> Iterator[Recording]:
-    """Writes down the randomness and the accepted masks of upstream's sampler."""
-    found = Recording()
-    initialize, accept = EntropyBoundSampler.initialize_canvas, EntropyBoundSampler.accept_canvas
-    inside_renoise = [False]
-
-    def initialize_canvas(self, batch_size, device):
-        canvas = initialize(self, batch_size, device)
-        if inside_renoise[0]:
-            found.renoise[-1].append(canvas)
-        else:
-            found.initial.append(canvas)
-            for per_canvas in (
-                found.candidates,
-                found.renoise,
-                found.accepted,
-                found.argmax,
-                found.stops,
-            ):
-                per_canvas.append([])
-        return canvas
-
-    def accept_canvas(self, current_canvas, denoiser_canvas, logits, cur_step):
-        result = accept(self, current_canvas, denoiser_canvas, logits, cur_step)
-        found.candidates[-1].append(denoiser_canvas)
-        found.accepted[-1].append(self.accepted_token_mask)
-        return result
-
-    renoise = EntropyBoundSampler.renoise_canvas
-
-    def renoise_canvas(self, accepted_canvas, cur_step):
-        inside_renoise[0] = True
-        result = renoise(self, accepted_canvas, cur_step)
-        inside_renoise[0] = False
-        return result
-
-    stop = StableAndConfidentStoppingCriteria.__call__
-
-    def note_stop(self, argmax_canvas, logits, **kwargs):
-        found.stops[-1].append(stop(self, argmax_canvas, logits, **kwargs))
-        return found.stops[-1][-1]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StableAndConfidentStoppingCriteria, "__call__", note_stop)
-        patch.setattr(EntropyBoundSampler, "initialize_canvas", initialize_canvas)
-        patch.setattr(EntropyBoundSampler, "accept_canvas", accept_canvas)
-        patch.setattr(EntropyBoundSampler, "renoise_canvas", renoise_canvas)
-        yield found
-
-
-class DraftStreamer:
-    """Receives upstream's argmax canvas after every step."""
-
-    def __init__(self, found: Recording) -> None:
-        self._found = found
-
-    def put(self, value: Tensor) -> None:
-        pass
-
-    def put_draft(self, value: Tensor) -> None:
-        self._found.argmax[-1].append(value)
-
-    def end(self) -> None:
-        pass
+    return session.left_padded(prompts, 0, torch.device("cpu"))
 
 
 def generation_config(
     config: ModelConfig, sampling: DiffusionSampling, max_new_tokens: int
 ) -> DiffusionGemmaGenerationConfig:
-    return DiffusionGemmaGenerationConfig(
-        max_new_tokens=max_new_tokens,
-        max_denoising_steps=sampling.max_denoising_steps,
-        sampler_config=EntropyBoundSamplerConfig(entropy_bound=sampling.entropy_bound),
-        t_min=sampling.t_min,
-        t_max=sampling.t_max,
-        stability_threshold=sampling.stability_threshold,
-        confidence_threshold=sampling.confidence_threshold,
-        pad_token_id=config.pad_token_id,
-        eos_token_id=list(config.eos_token_ids),
-        bos_token_id=config.bos_token_id,
-    )
+    return diffusion_settings(config, sampling, max_new_tokens, config.eos_token_ids)
