@@ -1,15 +1,23 @@
-"""Who runs the model. One protocol; `native` is our own engine."""
+"""Who runs the model. One protocol; `native` is our own engine, `transformers` the upstream one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 import numpy as np
 
+from bench.thought import Thought
 from bench.timing import Stopwatch
 
-Backend = Enum("Backend", ["native", "simulated"])
+Backend = Enum("Backend", ["native", "simulated", "transformers"])
+
+Mark = Callable[[], None]
+"""Called in the moment of an event: a stopwatch's `mark`."""
+
+
+def unmarked() -> None:
+    """A mark of nobody's."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -21,7 +29,12 @@ class BackendConfig:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a session really runs, for the result rows."""
+    """What a session really runs, for the result rows.
+
+    Attributes:
+        thought: how the model marks its reasoning, None where it has no such marks.
+        template_sha256: of the chat template, None where prompts are given bare.
+    """
 
     model: str
     decoding: str
@@ -32,6 +45,8 @@ class Identity:
     canvas_length: int | None
     device: str
     eos_token_ids: tuple[int, ...]
+    thought: Thought | None = None
+    template_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +108,9 @@ class Session(Protocol):
         """Raises ValueError for a prompt this session cannot answer."""
         ...
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt, put into the session's chat template where it has one."""
+        ...
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of delivered tokens, without special tokens; empty without a tokenizer."""
@@ -114,8 +131,13 @@ class Session(Protocol):
         *,
         first_canvas: Sequence[Sequence[int]] | None = None,
         max_new_tokens: int | None = None,
+        mark: Mark = unmarked,
     ) -> Iterator[Forward | Delivery]:
-        """Generates for a batch; `row_keys` key each row's noise, `first_canvas` is its start."""
+        """Generates for a batch; `row_keys` key each row's noise, `first_canvas` is its start.
+
+        Args:
+            mark: called once an event when it happens, which may be long before it is yielded.
+        """
         ...
 
     def touched_experts(

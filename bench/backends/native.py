@@ -7,7 +7,9 @@ from functools import partial
 import torch
 
 import model as engine
-from bench.backends import Delivery, Forward, Identity, RowBlock, Trace
+from bench.backends import Delivery, Forward, Identity, Mark, RowBlock, Trace, unmarked
+from bench.chat_template import ChatTemplate, encode_prompt
+from bench.thought import Thought
 from bench.timing import CudaStopwatch, HostStopwatch, Stopwatch
 from model.cost import weight_bytes
 from model.loading import LoadedModel
@@ -30,7 +32,11 @@ _WATCHED_TOKENS = 64
 
 @dataclass(frozen=True, slots=True)
 class NativeSession:
-    """A loaded model with everything a request needs but its prompt."""
+    """A loaded model with everything a request needs but its prompt.
+
+    Attributes:
+        template: what a prompt is put into; None gives it as it is, after the begin of text.
+    """
 
     loaded: LoadedModel
     sampling: engine.DiffusionSampling | engine.GreedySampling
@@ -38,6 +44,7 @@ class NativeSession:
     eos_policy: engine.EosPolicy
     trace: engine.TraceLevel
     seed: int
+    template: ChatTemplate | None = None
 
     @property
     def identity(self) -> Identity:
@@ -54,6 +61,8 @@ class NativeSession:
             canvas_length=loaded.config.canvas_length,
             device=str(loaded.model.device),
             eos_token_ids=loaded.config.eos_token_ids,
+            thought=loaded.tokenizer and Thought.of(loaded.tokenizer.token_to_id),
+            template_sha256=None if self.template is None else self.template.sha256,
         )
 
     def check(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -61,7 +70,8 @@ class NativeSession:
 
     def encode(self, text: str) -> list[int]:
         assert self.loaded.tokenizer is not None
-        return [self.loaded.config.bos_token_id, *self.loaded.tokenizer.encode(text).ids]
+        bos = self.loaded.config.bos_token_id
+        return encode_prompt(text, self.loaded.tokenizer, self.template, bos)
 
     def decode(self, tokens: Sequence[int]) -> str:
         tokenizer = self.loaded.tokenizer
@@ -83,6 +93,7 @@ class NativeSession:
         *,
         first_canvas: Sequence[Sequence[int]] | None = None,
         max_new_tokens: int | None = None,
+        mark: Mark = unmarked,
     ) -> Iterator[Forward | Delivery]:
         events = engine.generate(
             self.loaded.model,
@@ -94,6 +105,7 @@ class NativeSession:
             noise=self._noise(row_keys, first_canvas),
         )
         for event in events:
+            mark()
             if isinstance(event, StepDone):
                 yield Forward(event.phase.value, event.block, event.step)
             else:

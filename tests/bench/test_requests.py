@@ -1,12 +1,14 @@
 """Events become records: tokens, steps, ledger; and the repair test corrupts as it says."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from bench.backends import Delivery, Forward, RowBlock
+from bench.backends import Delivery, Forward, Identity, RowBlock
 from bench.repair import run_repairs
 from bench.requests import run_batch
+from bench.thought import Thought
 from bench.workloads import Prompt
 from tests.bench.scripted import EOS, LENGTH, ScriptedSession
 
@@ -53,7 +55,7 @@ def test_a_request_of_two_canvases() -> None:
 class TwoRows(ScriptedSession):
     """Row 0 needs 1 step and ends in the first canvas; row 1 needs 3 and a second canvas."""
 
-    def answer(self, *args: object, **kwargs: object) -> Iterator[Forward | Delivery]:
+    def events(self, num_rows: int) -> Iterator[Forward | Delivery]:
         ended = RowBlock([10, EOS], [10, EOS, *[0] * 6], 6, 0, 0, 1, "converged", "eos")
         going = RowBlock(FIRST, FIRST, 0, 0, 0, 3, "cap", None)
         over = RowBlock([], FIRST, 0, 0, 8, 0, None, None)
@@ -100,6 +102,25 @@ def test_repair_corrupts_a_quarter_of_the_content_and_never_the_end() -> None:
         assert repair.repaired == repair.corrupted
         assert repair.preserved == repair.untouched == content - repair.corrupted
         assert repair.correct
+
+
+class Thinking(ScriptedSession):
+    """Its ids 10 and 12 open and close a channel of thought."""
+
+    @property
+    def identity(self) -> Identity:
+        return replace(super().identity, thought=Thought(10, 12))
+
+
+def test_reasoning_is_counted_apart_and_not_judged() -> None:
+    session = Thinking([(FIRST, 3), (SECOND, 2)])
+    asked = replace(prompt(answer="defghij"), form=str.isupper)
+    (record,) = run_batch(session, [asked], process_id=0, repeat=0)
+    assert (record.text, record.correct, record.well_formed) == ("defghij", True, False)
+    assert (record.reasoning_tokens, record.visible_tokens) == (3, 8)
+    assert record.delivered_tokens == 11
+    (plain,) = run_batch(ScriptedSession([(SECOND, 2)]), [prompt()], process_id=0, repeat=0)
+    assert (plain.reasoning_tokens, plain.visible_tokens, plain.well_formed) == (None, None, None)
 
 
 def test_only_right_answers_are_repaired() -> None:

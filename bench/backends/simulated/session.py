@@ -8,10 +8,10 @@ than was recorded: steps beyond it change nothing, and an answer longer than it 
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.backends import Delivery, Forward, Identity, RowBlock
+from bench.backends import Delivery, Forward, Identity, RowBlock, unmarked
 from bench.backends.simulated.canvases import nothing_more, played, stacked
 from bench.backends.simulated.clocks import Clock, RealClock, VirtualClock
 from bench.backends.simulated.faults import Fault
@@ -163,13 +163,19 @@ class SimulatedSession:
         *,
         first_canvas: Sequence[Sequence[int]] | None = None,
         max_new_tokens: int | None = None,
+        mark: Callable[[], None] = unmarked,
     ) -> Iterator[Forward | Delivery]:
         """Plays the recorded answers; a repair (`first_canvas`) takes no time."""
         requests = self._requests(prompts, row_keys)
         if first_canvas is not None:
-            yield from self._repair(requests, first_canvas)
-            return
-        room = max_new_tokens or self.knobs.max_new_tokens
+            events = self._repair(requests, first_canvas)
+        else:
+            events = self._played(requests, max_new_tokens or self.knobs.max_new_tokens)
+        for event in events:
+            mark()
+            yield event
+
+    def _played(self, requests: list[RecordedRequest], room: int) -> Iterator[Forward | Delivery]:
         rows = [_Row(r, min(room, r.limit or room)) for r in requests]
         pace = self._started(requests)
         yield pace.forward(Forward("prefill", 0, 1))
