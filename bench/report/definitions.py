@@ -51,6 +51,18 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
             "Bytes of weights one such step has to read, from the architecture, the experts "
             "touched and the precision's widths; where precision is emulated, more are moved.",
         ),
+        (
+            "op floor",
+            "The least time of a step: over op groups, the larger of bytes / copy bandwidth and "
+            "FLOPs / rate of products, summed; bandwidth and rate as the point's process reached "
+            "them. Share: floor / median step. n/a where precision is emulated or the experts "
+            "touched were not counted.",
+        ),
+        (
+            "streaming floor",
+            "The weights a step reads / the bandwidth on the device's data sheet. n/a for devices "
+            "that are not listed.",
+        ),
     ),
     "Revision (process; needs no right answer)": (
         (

@@ -3,18 +3,19 @@
 The file asks for nothing else: plots are embedded, fonts are the reader's own, there is no script.
 """
 
-import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
+from bench.report.checks import check_tables
+from bench.report.claims import judged
 from bench.report.conditions import NO_TELEMETRY, conditions_table, has_gpu_telemetry
 from bench.report.definitions import DEFINITIONS
 from bench.report.figures import Plot, house_style
 from bench.report.findings import headline, steps_sentence
+from bench.report.floors import floors_table
+from bench.report.html import embedded, environment
 from bench.report.notices import notices
 from bench.report.plot_canvas import plot_canvas
 from bench.report.plot_correction import plot_correction, plot_repair
@@ -111,14 +112,13 @@ def render(run: Run) -> Path:
                 (folder / f"{section.name}.png").unlink(missing_ok=True)
                 continue
             plot = section.draw(view)
-            image = plot.save(folder).read_bytes()
             figures.append(
                 {
                     "name": plot.name,
                     "heading": section.heading,
                     "reading": section.reading,
                     "alt": f"{plot.title}. {plot.caption}",
-                    "uri": f"data:image/png;base64,{base64.b64encode(image).decode()}",
+                    "uri": embedded(plot.save(folder)),
                 }
             )
     page = view.path / "report.html"
@@ -127,33 +127,34 @@ def render(run: Run) -> Path:
 
 
 def _html(view: View, figures: list[dict[str, str]]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    floors = floors_table(view)
     tables: list[Table] = [points_table(view), speeds_table(view), work_table(view)]
-    return environment.get_template("report.html.j2").render(
-        colours=DECODING_COLOURS,
-        conditions=conditions_table(view),
-        date=view.date,
-        definitions=DEFINITIONS,
-        device=view.device,
-        failures=failures_table(view),
-        figures=figures,
-        headline=headline(view),
-        no_content=_no_content(view),
-        no_telemetry="" if has_gpu_telemetry(view) else NO_TELEMETRY,
-        notices=notices(view),
-        provenance=provenance(view),
-        raw=json.dumps(view.info.get("config") or {}, indent=2, sort_keys=True, default=str),
-        sizes=sizes_table(view),
-        steps=[steps_sentence(p) for p in view.diffusion if p.usable and not p.dummy],
-        tables=tables,
-        timed=view.timed,
-        title=str(view.info.get("experiment") or "canvasbench run"),
+    tables += [] if floors is None else [floors]
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            colours=DECODING_COLOURS,
+            checks=check_tables(view),
+            claims=judged(view),
+            conditions=conditions_table(view),
+            date=view.date,
+            definitions=DEFINITIONS,
+            device=view.device,
+            failures=failures_table(view),
+            figures=figures,
+            headline=headline(view),
+            no_content=_no_content(view),
+            no_telemetry="" if has_gpu_telemetry(view) else NO_TELEMETRY,
+            notices=notices(view),
+            provenance=provenance(view),
+            raw=json.dumps(view.info.get("config") or {}, indent=2, sort_keys=True, default=str),
+            sizes=sizes_table(view),
+            steps=[steps_sentence(p) for p in view.diffusion if p.usable and not p.dummy],
+            tables=tables,
+            timed=view.timed,
+            title=str(view.info.get("experiment") or "canvasbench run"),
+        )
     )
 
 

@@ -23,8 +23,8 @@ _MEASURED_TABLES = (*_CONTENT_TABLES, "requests")
 
 
 class Run(Protocol):
-    """What a run must have; other tables (requests, canvases, steps, positions, repairs, failures)
-    are read when present."""
+    """What a run must have; other tables (requests, canvases, steps, positions, repairs, failures,
+    checks, op_groups) are read when present."""
 
     @property
     def path(self) -> Path: ...
@@ -121,7 +121,7 @@ class View:
 
     @classmethod
     def of(cls, run: Run) -> "View":
-        names = ("requests", "canvases", "steps", "positions", "repairs", "failures")
+        names = (*_MEASURED_TABLES, "failures", "checks", "op_groups")
         tables = {name: _frame(getattr(run, name, None)) for name in names}
         rows = _frame(getattr(run, "points", None)).to_dict("records")
         points = _told_apart([Point({str(k): v for k, v in row.items()}) for row in rows])

@@ -1,0 +1,1 @@
+"""Published claims as files, and verdicts on them by measured runs."""
