@@ -8,7 +8,12 @@ from bench.stats.attribution import (
     attribute,
     leading_causes,
 )
-from bench.stats.detectable import check_bound, minimum_detectable_effect
+from bench.stats.detectable import (
+    check_bound,
+    detectable_between_processes,
+    detectable_difference,
+    minimum_detectable_effect,
+)
 from bench.stats.distributions import (
     DistributionComparison,
     compare_distributions,
@@ -22,6 +27,7 @@ from bench.stats.intervals import (
     ratio_interval,
     share_interval,
 )
+from bench.stats.modes import TwoSpeeds, two_speeds
 from bench.stats.paired import (
     MIN_PAIRS,
     abba_log_ratios,
@@ -38,7 +44,20 @@ from bench.stats.processes import (
     process_interval,
     process_means,
 )
+from bench.stats.prompts import ContentVerdict, PromptSums, content_verdict
 from bench.stats.quantiles import QuantileEstimate, quantile_estimate, quantile_interval
+from bench.stats.relabelling import (
+    Blocks,
+    Comparisons,
+    RuleRates,
+    compare_rules,
+    fixed_ratio_rule,
+    mann_whitney_rule,
+    relabelled,
+    rule_rates,
+    sequential_rule,
+    smallest_bound,
+)
 from bench.stats.sequential import (
     GoOn,
     Plan,
@@ -51,9 +70,11 @@ from bench.stats.unpaired import (
     hodges_lehmann_interval,
     hodges_lehmann_shift,
     mann_whitney_p_value,
+    welch_interval,
 )
 from bench.stats.verdict import (
     DEFAULT_BOUND,
+    MIN_PROCESSES,
     Better,
     HypothesisTest,
     Status,
@@ -66,9 +87,13 @@ __all__ = [
     "CONFIDENCE",
     "DEFAULT_BOUND",
     "MIN_PAIRS",
+    "MIN_PROCESSES",
     "Attribution",
     "Better",
+    "Blocks",
     "Cause",
+    "Comparisons",
+    "ContentVerdict",
     "DistributionComparison",
     "GoOn",
     "HypothesisTest",
@@ -77,9 +102,12 @@ __all__ = [
     "Phase",
     "Plan",
     "ProcessEstimate",
+    "PromptSums",
     "QuantileEstimate",
+    "RuleRates",
     "RunTime",
     "Status",
+    "TwoSpeeds",
     "Verdict",
     "abba_log_ratios",
     "attribute",
@@ -88,14 +116,20 @@ __all__ = [
     "clustered_share_interval",
     "compare_distributions",
     "compare_paired_distributions",
+    "compare_rules",
+    "content_verdict",
     "control_false_discoveries",
+    "detectable_between_processes",
+    "detectable_difference",
     "equivalence_p_value",
+    "fixed_ratio_rule",
     "hodges_lehmann_interval",
     "hodges_lehmann_shift",
     "leading_causes",
     "level_counts",
     "log_ratios",
     "mann_whitney_p_value",
+    "mann_whitney_rule",
     "mean_interval",
     "minimum_detectable_effect",
     "nominal_levels",
@@ -107,9 +141,15 @@ __all__ = [
     "quantile_estimate",
     "quantile_interval",
     "ratio_interval",
+    "relabelled",
+    "rule_rates",
     "sequential_outcomes",
+    "sequential_rule",
     "sequential_verdict",
     "share_interval",
     "sign_flip_p_value",
+    "smallest_bound",
+    "two_speeds",
     "unpaired_verdict",
+    "welch_interval",
 ]

@@ -1,8 +1,8 @@
 """How small a change a gate can see, from A/A runs: two arms that are the same."""
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
 
 from bench.stats.checks import finite, in_range
 from bench.stats.intervals import CONFIDENCE
@@ -47,16 +47,68 @@ def minimum_detectable_effect(
 
 def _detectable_shift(num_pairs: int, power: float, level: float) -> float:
     """In standard deviations of a pair."""
-    df = num_pairs - 1
-    critical = stats.t.ppf(1 - level / 2, df)
+    return _noncentrality(num_pairs - 1, power, level) / float(np.sqrt(num_pairs))
+
+
+def _noncentrality(df: int, power: float, level: float) -> float:
+    """At which a two-sided t test rejects in the right direction with the given power."""
+    critical = scipy.stats.t.ppf(1 - level / 2, df)
 
     def excess(noncentrality: float) -> float:
-        return float(stats.nct.sf(critical, df, noncentrality) - power)
+        return float(scipy.stats.nct.sf(critical, df, noncentrality) - power)
 
     most = 2.0 * critical
     while excess(most) < 0:
         most *= 2
-    return float(optimize.brentq(excess, 0.0, most, xtol=1e-9) / np.sqrt(num_pairs))
+    return float(scipy.optimize.brentq(excess, 0.0, most, xtol=1e-9))
+
+
+def detectable_between_processes(
+    candidate: ArrayLike, baseline: ArrayLike, power: float = _POWER, level: float = _ALPHA
+) -> float | None:
+    """Smallest relative change that two arms of as many processes tell from none.
+
+    Power of a two-sample t test, by the noncentral t distribution (Cohen 1988, section 2.2), at the
+    spread within the arms: what a comparison without pairs could have seen, and no A/A run needed.
+
+    Args:
+        candidate, baseline: (n,) and (m,), logs of process means.
+
+    Returns:
+        Relative change (0.02 is 2 %); None with fewer than two processes in an arm.
+
+    Raises:
+        ValueError: a value is not finite, or an argument is out of its range.
+    """
+    ours, theirs = finite("candidate", candidate), finite("baseline", baseline)
+    in_range("level", level, 0, 1)
+    in_range("power", power, level, 1)
+    n, m = len(ours), len(theirs)
+    if min(n, m) < 2:
+        return None
+    squares = ((ours - ours.mean()) ** 2).sum() + ((theirs - theirs.mean()) ** 2).sum()
+    spread = np.sqrt(squares / (n + m - 2))
+    shift = _noncentrality(n + m - 2, power, level) * np.sqrt(1 / n + 1 / m)
+    return float(np.expm1(shift * spread))
+
+
+def detectable_difference(
+    differences: ArrayLike, power: float = _POWER, level: float = _ALPHA
+) -> float | None:
+    """Smallest mean of as many paired differences that is told from none, in their unit.
+
+    Returns:
+        None with fewer than two differences.
+
+    Raises:
+        ValueError: a difference is not finite, or an argument is out of its range.
+    """
+    values = finite("difference", differences)
+    in_range("level", level, 0, 1)
+    in_range("power", power, level, 1)
+    if len(values) < 2:
+        return None
+    return float(_detectable_shift(len(values), power, level) * values.std(ddof=1))
 
 
 def check_bound(

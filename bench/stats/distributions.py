@@ -8,8 +8,8 @@ bins. What is permuted to test it are the independent units: prompts, with all t
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from bench.stats.checks import finite, same_length
 from bench.stats.intervals import Interval
@@ -178,7 +178,7 @@ def _ecdf(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 def _superiority(ours: np.ndarray, theirs: np.ndarray) -> float:
     """From ranks, ties at their mean: U / (n m)."""
-    ranks = stats.rankdata(np.concatenate([ours, theirs]))[: len(ours)]
+    ranks = scipy.stats.rankdata(np.concatenate([ours, theirs]))[: len(ours)]
     return float((ranks.sum() / len(ours) - (len(ours) + 1) / 2) / len(theirs))
 
 

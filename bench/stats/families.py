@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from scipy import stats
+import scipy
 
 from bench.stats.checks import in_range
 from bench.stats.intervals import CONFIDENCE
 from bench.stats.verdict import Status, Verdict
+
+_REJECTED = (Status.REGRESSION, Status.IMPROVEMENT, Status.CHANGED)
 
 
 def benjamini_hochberg(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -28,7 +30,7 @@ def benjamini_hochberg(p_values: Mapping[str, float | None]) -> dict[str, float 
             raise ValueError(f"p of {name} {p:g} must lie between 0 and 1")
     if not known:
         return dict(p_values)
-    adjusted = stats.false_discovery_control(list(known.values()), method="bh")
+    adjusted = scipy.stats.false_discovery_control(list(known.values()), method="bh")
     by_name = dict(zip(known, adjusted.tolist(), strict=True))
     return {name: by_name.get(name) for name in p_values}
 
@@ -52,7 +54,7 @@ def control_false_discoveries(
     for name, found in verdicts.items():
         p = adjusted[name]
         now = replace(found, p_value=p)
-        if found.status in (Status.REGRESSION, Status.IMPROVEMENT) and p is not None and p > rate:
+        if found.status in _REJECTED and p is not None and p > rate:
             why = f"{found.reason}; over the {len(verdicts)} of the family p = {p:.2g}"
             now = replace(now, status=Status.AMBIGUOUS, reason=why)
         controlled[name] = now

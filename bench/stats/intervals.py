@@ -7,7 +7,7 @@ one process, nothing about the spread between processes (see `processes`).
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+import scipy
 
 CONFIDENCE = 0.95
 """Of every interval that does not name its own level."""
@@ -58,20 +58,20 @@ def _bca_shares(tops: np.ndarray, bottoms: np.ndarray, ratios: np.ndarray) -> np
     """Where to read the bootstrap distribution: z0 corrects its bias, a its skew (jackknife)."""
     found = tops.sum() / bottoms.sum()
     below = ((ratios < found).mean() + (ratios <= found).mean()) / 2
-    z0 = stats.norm.ppf(np.clip(below, 1 / len(ratios), 1 - 1 / len(ratios)))
+    z0 = scipy.stats.norm.ppf(np.clip(below, 1 / len(ratios), 1 - 1 / len(ratios)))
     without = (tops.sum() - tops) / (bottoms.sum() - bottoms)
     away = without.mean() - without
     spread = (away**2).sum()
     a = (away**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
-    z = z0 + stats.norm.ppf([_TAIL, 1 - _TAIL])
-    return np.asarray(stats.norm.cdf(z0 + z / (1 - a * z)))
+    z = z0 + scipy.stats.norm.ppf([_TAIL, 1 - _TAIL])
+    return np.asarray(scipy.stats.norm.cdf(z0 + z / (1 - a * z)))
 
 
 def share_interval(successes: int, total: int) -> Interval:
     """Wilson interval of a share of independent cases; None without a case."""
     if total == 0:
         return None
-    found = stats.binomtest(successes, total).proportion_ci(CONFIDENCE, method="wilson")
+    found = scipy.stats.binomtest(successes, total).proportion_ci(CONFIDENCE, method="wilson")
     return float(found.low), float(found.high)
 
 

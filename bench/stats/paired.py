@@ -8,8 +8,8 @@ the sign-flip test needs: with no difference, either sign is as likely.
 import functools
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from bench.stats.checks import finite, in_range, positive, same_length
 from bench.stats.intervals import CONFIDENCE, Interval
@@ -89,7 +89,7 @@ def mean_interval(differences: ArrayLike, level: float = _ALPHA) -> Interval:
 def mean_limits(differences: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """`mean_interval` over the last axis of (..., pairs), unchecked."""
     n = differences.shape[-1]
-    half = stats.t.ppf(1 - level / 2, n - 1) * differences.std(axis=-1, ddof=1) / np.sqrt(n)
+    half = scipy.stats.t.ppf(1 - level / 2, n - 1) * differences.std(axis=-1, ddof=1) / np.sqrt(n)
     centre = differences.mean(axis=-1)
     return centre - half, centre + half
 
@@ -171,4 +171,4 @@ def equivalence_p_value(differences: ArrayLike, margin: float) -> float | None:
     room = margin - abs(values.mean())
     if error == 0:
         return 0.0 if room > 0 else 1.0
-    return float(stats.t.sf(room / error, len(values) - 1))
+    return float(scipy.stats.t.sf(room / error, len(values) - 1))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from bench.stats.checks import finite, positive, same_length
 from bench.stats.intervals import CONFIDENCE, Interval
@@ -110,7 +110,7 @@ def process_interval(means: ArrayLike) -> Interval:
     logs = np.log(positive("process mean", means))
     if len(logs) < 2:
         return None
-    half = stats.t.ppf(1 - _TAIL, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
+    half = scipy.stats.t.ppf(1 - _TAIL, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
     return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))
 
 
@@ -140,8 +140,8 @@ def process_estimate(means: ArrayLike, seed: int = 0) -> ProcessEstimate:
         return ProcessEstimate(value, process_interval(means), IntervalMethod.STUDENT_T, n)
     if np.ptp(means) == 0:
         return ProcessEstimate(value, (value, value), IntervalMethod.BCA_BOOTSTRAP, n)
-    tail = stats.norm.sf(np.sqrt(n / (n - 1)) * stats.t.ppf(1 - _TAIL, n - 1))
-    found = stats.bootstrap(
+    tail = scipy.stats.norm.sf(np.sqrt(n / (n - 1)) * scipy.stats.t.ppf(1 - _TAIL, n - 1))
+    found = scipy.stats.bootstrap(
         (np.log(means),),
         np.mean,
         method="BCa",

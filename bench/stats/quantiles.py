@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from bench.stats.checks import in_range, same_length
 from bench.stats.intervals import CONFIDENCE, Interval
@@ -60,8 +60,8 @@ def quantile_interval(values: np.ndarray, q: float, cluster: np.ndarray | None =
     count = n if cluster is None else _effective_count(np.asarray(values), q, cluster)
     if q**count > _TAIL or (1 - q) ** count > _TAIL:
         return None
-    low = (int(stats.binom.ppf(_TAIL, count, q)) - 1) / count
-    high = (int(stats.binom.ppf(1 - _TAIL, count, q)) + 1) / count
+    low = (int(scipy.stats.binom.ppf(_TAIL, count, q)) - 1) / count
+    high = (int(scipy.stats.binom.ppf(1 - _TAIL, count, q)) + 1) / count
     first, last = int(np.floor(low * n + 1e-9)), int(np.ceil(high * n - 1e-9)) - 1
     return float(ordered[max(first, 0)]), float(ordered[min(last, n - 1)])
 

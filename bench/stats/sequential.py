@@ -27,8 +27,8 @@ import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import optimize, special
 
 from bench.stats.checks import finite, in_range
 from bench.stats.intervals import CONFIDENCE
@@ -187,7 +187,7 @@ def _levels(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     for now, share in zip(information, np.diff(spent, prepend=0.0), strict=True):
         step = np.sqrt(now - before)
         bound = _stopping_bound(nodes, density, step, share)
-        levels.append(float(2 * special.ndtr(-bound / np.sqrt(now))))
+        levels.append(float(2 * scipy.special.ndtr(-bound / np.sqrt(now))))
         following = bound * abscissa
         kernel = np.exp(-(((following[:, None] - nodes) / step) ** 2) / 2) / (step * _SQRT_2_PI)
         density = (kernel @ density) * weight * bound  # times its quadrature weight
@@ -199,9 +199,9 @@ def _stopping_bound(nodes: np.ndarray, density: np.ndarray, step: float, share: 
     """Where the next step leaves with probability `share`; both tails alike by symmetry."""
 
     def excess(bound: float) -> float:
-        return float(2 * density @ special.ndtr((nodes - bound) / step) - share)
+        return float(2 * density @ scipy.special.ndtr((nodes - bound) / step) - share)
 
-    return float(optimize.brentq(excess, 0.0, 40.0, xtol=1e-12))
+    return float(scipy.optimize.brentq(excess, 0.0, 40.0, xtol=1e-12))
 
 
 def overall_p_value(p_value: float, look: int, looks: tuple[int, ...]) -> float:
@@ -231,4 +231,4 @@ def overall_p_value(p_value: float, look: int, looks: tuple[int, ...]) -> float:
 
     if p_value >= _levels(looks, most)[look]:
         return 1.0
-    return float(optimize.brentq(excess, p_value * 0.999, most, xtol=1e-9))
+    return float(scipy.optimize.brentq(excess, p_value * 0.999, most, xtol=1e-9))

@@ -4,8 +4,8 @@ import functools
 from math import comb
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from bench.stats.checks import finite, in_range
 from bench.stats.intervals import CONFIDENCE, Interval
@@ -29,7 +29,7 @@ def mann_whitney_p_value(candidate: ArrayLike, baseline: ArrayLike) -> float | N
     ours, theirs = finite("candidate", candidate), finite("baseline", baseline)
     if not len(ours) or not len(theirs):
         return None
-    return float(stats.mannwhitneyu(ours, theirs, alternative="two-sided").pvalue)
+    return float(scipy.stats.mannwhitneyu(ours, theirs, alternative="two-sided").pvalue)
 
 
 def hodges_lehmann_shift(candidate: ArrayLike, baseline: ArrayLike) -> float | None:
@@ -73,11 +73,33 @@ def hodges_lehmann_interval(
     if n * m <= _EXACT_MAX_PRODUCT:
         cut = int(np.searchsorted(_u_distribution(min(n, m), max(n, m)), level / 2, side="right"))
     else:
-        z = stats.norm.ppf(1 - level / 2)
+        z = scipy.stats.norm.ppf(1 - level / 2)
         cut = int(n * m / 2 - z * np.sqrt(n * m * (n + m + 1) / 12))
     if cut < 1:
         return None
     return float(differences[cut - 1]), float(differences[-cut])
+
+
+def welch_interval(candidate: ArrayLike, baseline: ArrayLike, level: float = _ALPHA) -> Interval:
+    """Student t interval of the difference of the means, spreads not taken as equal (Welch 1947).
+
+    Returns:
+        None with fewer than two values in an arm.
+
+    Raises:
+        ValueError: a value is not finite, or a level outside 0 to 1.
+    """
+    in_range("level", level, 0, 1)
+    ours, theirs = finite("candidate", candidate), finite("baseline", baseline)
+    if min(len(ours), len(theirs)) < 2:
+        return None
+    shift = float(ours.mean() - theirs.mean())
+    parts = np.array([arm.var(ddof=1) / len(arm) for arm in (ours, theirs)])
+    if parts.sum() == 0:
+        return shift, shift
+    df = parts.sum() ** 2 / (parts**2 / (np.array([len(ours), len(theirs)]) - 1)).sum()
+    half = float(scipy.stats.t.ppf(1 - level / 2, df) * np.sqrt(parts.sum()))
+    return shift - half, shift + half
 
 
 def _differences(candidate: ArrayLike, baseline: ArrayLike) -> np.ndarray:

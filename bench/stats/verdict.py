@@ -6,11 +6,16 @@
 | EQUIVALENT | the interval lies within the bound (TOST at half the level) |
 | AMBIGUOUS | anything else: more data, or a wider bound, could tell |
 | INSUFFICIENT_DATA | too few pairs or processes for the test |
+| CHANGED | as REGRESSION, of a metric that has no better direction |
+
+Ranks do not see how far off a process is, and a machine with two speeds can look equal or slower by
+the luck of the draw. So without pairs EQUIVALENT also asks that the interval of the means (Welch)
+lies within the bound, and no verdict is given that the two speeds of an arm could have made.
 
 A bound of 2 % means a ratio of 1.02 one way and 1 / 1.02 the other: log-ratios are symmetric.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -18,11 +23,13 @@ from numpy.typing import ArrayLike
 
 from bench.stats.checks import finite, in_range, positive
 from bench.stats.intervals import CONFIDENCE, Interval
+from bench.stats.modes import TwoSpeeds, two_speeds
 from bench.stats.paired import MIN_PAIRS, mean_interval, sign_flip_p_value
 from bench.stats.unpaired import (
     hodges_lehmann_interval,
     hodges_lehmann_shift,
     mann_whitney_p_value,
+    welch_interval,
 )
 
 DEFAULT_BOUND = 0.02
@@ -40,6 +47,7 @@ class Status(StrEnum):
     EQUIVALENT = "EQUIVALENT"
     AMBIGUOUS = "AMBIGUOUS"
     INSUFFICIENT_DATA = "INSUFFICIENT_DATA"
+    CHANGED = "CHANGED"
 
 
 class Better(StrEnum):
@@ -50,10 +58,12 @@ class Better(StrEnum):
 
 
 class HypothesisTest(StrEnum):
-    """Of no difference between the arms."""
+    """Of no difference between the arms; `equality` is none: every value is the same."""
 
     SIGN_FLIP = "sign_flip"
     MANN_WHITNEY = "mann_whitney"
+    MCNEMAR = "mcnemar"
+    EQUALITY = "equality"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +148,7 @@ def unpaired_verdict(
     lacking = None
     if min(n) < MIN_PROCESSES:
         lacking = f"{n[0]} and {n[1]} processes; {MIN_PROCESSES} are needed in each arm"
-    return _verdict(
+    found = _verdict(
         hodges_lehmann_shift(ours, theirs),
         hodges_lehmann_interval(ours, theirs, level),
         None if lacking else mann_whitney_p_value(ours, theirs),
@@ -148,6 +158,47 @@ def unpaired_verdict(
         better,
         level,
         lacking,
+    )
+    why = _doubt(found, ours, theirs)
+    return found if why is None else replace(found, status=Status.AMBIGUOUS, reason=why)
+
+
+def _doubt(found: Verdict, ours: np.ndarray, theirs: np.ndarray) -> str | None:
+    """Why ranks alone are not to be believed here, if so; from logs of process means."""
+    if found.status is Status.INSUFFICIENT_DATA:
+        return None
+    margin = float(np.log1p(found.bound))
+    arms = {"candidate": two_speeds(ours, margin), "baseline": two_speeds(theirs, margin)}
+    if any(arms.values()) and not _beyond_any_speed(found, ours, theirs, arms, margin):
+        said = "; ".join(f"the {name}'s {speeds}" for name, speeds in arms.items() if speeds)
+        return f"{said}: which speed a process got may be all the difference there is"
+    if found.status is Status.AMBIGUOUS:
+        return None
+    limits = welch_interval(ours, theirs, found.level)
+    if found.status is Status.EQUIVALENT and limits is not None and np.abs(limits).max() > margin:
+        low, high = 100 * np.expm1(limits)
+        return (
+            f"ranks differ by less than the bound of {100 * found.bound:g} %, but means may by"
+            f" [{low:+.2f} %, {high:+.2f} %]: single processes are far from the others"
+        )
+    return None
+
+
+def _beyond_any_speed(
+    found: Verdict,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    arms: dict[str, TwoSpeeds | None],
+    margin: float,
+) -> bool:
+    """Whether every speed of one arm is beyond the bound from every speed of the other."""
+    levels = [
+        [values.mean()] if speeds is None else [speeds.low, speeds.high]
+        for values, speeds in ((ours, arms["candidate"]), (theirs, arms["baseline"]))
+    ]
+    gaps = np.subtract.outer(*map(np.asarray, levels))
+    return found.status in (Status.REGRESSION, Status.IMPROVEMENT) and bool(
+        (gaps > margin).all() or (gaps < -margin).all()
     )
 
 

@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from bench.stats import hodges_lehmann_interval, hodges_lehmann_shift, mann_whitney_p_value
+from bench.stats import (
+    hodges_lehmann_interval,
+    hodges_lehmann_shift,
+    mann_whitney_p_value,
+    welch_interval,
+)
 from bench.stats.unpaired import _u_distribution
 
 SAMPLE = st.lists(st.integers(-50, 50).map(float), min_size=1, max_size=12)
@@ -77,3 +82,12 @@ def test_too_little_is_unknown() -> None:
 def test_mann_whitney_counts_wins() -> None:
     # All of 4 above all of 4: 2 of the 70 arrangements are as extreme.
     assert mann_whitney_p_value([5, 6, 7, 8], [1, 2, 3, 4]) == pytest.approx(2 / 70)
+
+
+def test_welch_is_scipys() -> None:
+    rng = np.random.default_rng(6)
+    ours, theirs = rng.normal(1, 1, 9), rng.normal(0, 3, 14)
+    limits = scipy_stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+    assert welch_interval(ours, theirs) == pytest.approx((limits.low, limits.high))
+    assert welch_interval(ours[:1], theirs) is None
+    assert welch_interval([2.0, 2.0], [1.0, 1.0]) == (1.0, 1.0)

@@ -1,0 +1,55 @@
+"""Numbers and effects of a comparison as text, for the terminal and for a pull request alike.
+
+Written here and not with `bench.report.style`, whose package loads the plotting library.
+"""
+
+import math
+
+from bench.comparison.result import Judged
+
+UNKNOWN = "n/a"
+
+
+def value(number: float | None) -> str:
+    """Three significant digits: 1,240, 93.0, 0.0123; n/a when unknown."""
+    if number is None or not math.isfinite(number):
+        return UNKNOWN
+    if number == 0:
+        return "0"
+    rounded = float(f"{number:.3g}")
+    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
+
+
+def effect(judged: Judged) -> str:
+    """+4.98 % (+4.11 to +5.86): shares of the baseline, or percentage points of a share."""
+    verdict = judged.verdict
+    if verdict.effect is None:
+        return UNKNOWN
+    if verdict.interval == (0.0, 0.0) and verdict.effect == 0:
+        return "equal"
+    unit = "%" if judged.metric.relative else "pt"
+    text = f"{100 * verdict.effect:+.2f} {unit}"
+    if verdict.interval is None:
+        return text
+    low, high = verdict.interval
+    return f"{text} ({100 * low:+.2f} to {100 * high:+.2f})"
+
+
+def test(judged: Judged) -> str:
+    """mann_whitney p 0.0002, n 8 and 8."""
+    verdict = judged.verdict
+    unit = "processes" if judged.metric.is_speed else "prompts"
+    n = f"{verdict.n}" if verdict.n == verdict.n_baseline else f"{verdict.n_baseline}, {verdict.n}"
+    p = "" if verdict.p_value is None else f" p {p_value(verdict.p_value)}"
+    return f"{verdict.test.value.replace('_', '-')}{p}, n {n} {unit}"
+
+
+def p_value(p: float) -> str:
+    return "< 0.0001" if p < 0.0001 else f"{p:.2g}"
+
+
+def detectable(judged: Judged) -> str:
+    """The smallest effect that the data could have told from none."""
+    if judged.detectable is None:
+        return UNKNOWN
+    return f"{100 * judged.detectable:.2g} {'%' if judged.metric.relative else 'pt'}"
