@@ -1,11 +1,13 @@
-"""The harness. Reading results needs no torch: `bench.open_run(path)` gives a run's tables."""
+"""The harness. Reading results needs no torch: `bench.open_run(path)` gives a run's tables, and
+`bench.compare(a, b)` holds one run against another."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.comparison import compare
     from bench.store import open_run
 
-__all__ = ["open_run"]
+__all__ = ["compare", "open_run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +16,8 @@ def __getattr__(name: str) -> Any:
         from bench.store import open_run
 
         return open_run
+    if name == "compare":
+        from bench.comparison import compare
+
+        return compare
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

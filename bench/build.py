@@ -5,13 +5,24 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 import model as engine
 from bench.backends import Session
 from bench.backends.native import NativeSession
 from bench.backends.simulated import Knobs, SimulatedConfig, simulated_session
-from bench.schema import BlockDiffusionConfig, FixedWorkConfig, Launcher, RunConfig
-from bench.workloads import Workload, fixed_work, make_workload
+from bench.backends.transformers import INSTALL, TransformersConfig
+from bench.chat_template import ChatTemplate
+from bench.schema import (
+    BlockDiffusionConfig,
+    ChatConfig,
+    FixedWorkConfig,
+    Launcher,
+    LongContextConfig,
+    RunConfig,
+    TextConfig,
+)
+from bench.workloads import Workload, fixed_work, long_context, make_workload, text_workload
 from model import LoadedModel, ModelConfig
 from model.config_json import read_config
 
@@ -40,19 +51,34 @@ def check_point(config: RunConfig) -> None:
     """Refuses what can be refused without loading a model.
 
     Raises:
-        ValueError: a knob out of range, an unknown or missing device, an unknown workload, or fixed
-            work that is not fixed.
+        ValueError: a knob out of range, an unknown or missing device, an unknown workload, fixed
+            work that is not fixed, or a workload that needs a chat template where there is none.
     """
     _sampling(config)
     _device(config)
     build_workload(config)
+    chat_template(config)
     if config.time_budget_s is not None and config.launcher.name is not Launcher.local:
         raise ValueError(
             f"time_budget_s has no effect with launcher={config.launcher.name.name}; "
             "valid: launcher=local"
         )
+    if isinstance(config.backend, TransformersConfig):
+        sampler = config.sampler
+        config.backend.check(
+            precision=config.precision.name,
+            decoding=decoding_of(config.model),
+            device=config.device,
+            batch_size=config.batch_size,
+            early_stop=isinstance(sampler, BlockDiffusionConfig) and sampler.early_stop,
+        )
     if isinstance(config.workload, FixedWorkConfig):
         _check_fixed_work(config)
+    made_to_length = FixedWorkConfig | LongContextConfig
+    if isinstance(config.workload, made_to_length) and isinstance(config.backend, SimulatedConfig):
+        raise ValueError(
+            f"workload={config.workload.tasks} has no text to simulate; valid: backend=native"
+        )
 
 
 def _check_fixed_work(config: RunConfig) -> None:
@@ -64,16 +90,48 @@ def _check_fixed_work(config: RunConfig) -> None:
             f"workload.num_prompts is {config.workload.num_prompts}; workload={name} needs a "
             f"multiple of batch_size ({config.batch_size}), so that every batch is the same work"
         )
-    if isinstance(config.backend, SimulatedConfig):
-        raise ValueError(f"workload={name} has no text to simulate; valid: backend=native")
 
 
 def build_workload(config: RunConfig) -> Workload:
+    """What the point is asked; prompts made to a length are still to be fitted to a tokenizer.
+
+    Raises:
+        ValueError: an unknown task set or domain, or more prompts than there are.
+    """
     workload = config.workload
+    if isinstance(workload, TextConfig):
+        return text_workload(workload.domains, workload.num_prompts)
+    if isinstance(workload, LongContextConfig):
+        return long_context(workload.num_prompts, workload.prompt_tokens)
     if isinstance(workload, FixedWorkConfig):
         vocab_size = _architecture(config.model).vocab_size
         return fixed_work(workload.num_prompts, workload.prompt_tokens, vocab_size)
     return make_workload(workload.tasks, workload.num_prompts)
+
+
+def chat_template(config: RunConfig) -> ChatTemplate | None:
+    """The template the point's prompts are put into, None for a workload of bare prompts.
+
+    Raises:
+        ValueError: the workload needs one and the checkpoint has none.
+    """
+    workload = config.workload
+    if not isinstance(workload, ChatConfig) or isinstance(config.backend, SimulatedConfig):
+        return None
+    folder = config.weights if config.model in engine.PRESETS else config.model
+    if folder is None or config.weights == "dummy":
+        instead = (
+            f"; random prompts of any length: workload=fixed_work "
+            f"workload.prompt_tokens={workload.prompt_tokens}"
+            if isinstance(workload, LongContextConfig)
+            else ""
+        )
+        raise ValueError(
+            f"workload={workload.tasks} needs a checkpoint folder with a tokenizer and a chat "
+            f"template, as model=FOLDER or weights=FOLDER; model={config.model} "
+            f"weights={config.weights or 'null'} has none{instead}"
+        )
+    return ChatTemplate.read(Path(folder).expanduser(), thinking=workload.thinking)
 
 
 def build_sessions(
@@ -92,14 +150,20 @@ def build_sessions(
             _simulated(point_id, config, process_id)
             for point_id, config in zip(point_ids, configs, strict=True)
         ]
+    if isinstance(configs[0].backend, TransformersConfig):
+        return _upstream(configs)
     loaded = _load(configs[0])
+    _check_tokenizer(configs, loaded.tokenizer)
+    return [_session(config, loaded) for config in configs]
+
+
+def _check_tokenizer(configs: Sequence[RunConfig], tokenizer: Tokenizer | None) -> None:
     for config in configs:
-        if loaded.tokenizer is None and build_workload(config).needs_tokenizer:
+        if tokenizer is None and build_workload(config).needs_tokenizer:
             raise ValueError(
                 f"model {config.model} has dummy weights and no tokenizer, "
                 f"which workload {config.workload.tasks} needs"
             )
-    return [_session(config, loaded) for config in configs]
 
 
 def _simulated(point_id: str, config: RunConfig, process_id: int) -> Session:
@@ -138,10 +202,51 @@ def _device(config: RunConfig) -> torch.device:
     return device
 
 
-def _load(config: RunConfig) -> LoadedModel:
-    device = _device(config)
+def _upstream(configs: Sequence[RunConfig]) -> list[Session]:
+    """Sessions of transformers, which is imported here and nowhere else."""
+    try:
+        from bench.backends.transformers.loading import load
+        from bench.backends.transformers.session import TransformersSession
+    except ImportError as error:
+        raise ValueError(
+            f"backend=transformers needs another version of it ({error}): {INSTALL}"
+        ) from None
+    first = configs[0]
+    _select(_device(first))
+    upstream = load(
+        first.model,
+        precision=first.precision.name,
+        device=first.device,
+        weights=first.weights,
+        seed=first.seed,
+    )
+    _check_tokenizer(configs, upstream.tokenizer)
+    sessions: list[Session] = []
+    for config in configs:
+        assert isinstance(config.backend, TransformersConfig)
+        if config.backend.compiled and len(configs) > 1:
+            raise ValueError("backend.compiled=true needs a process for each of its points")
+        sessions.append(
+            TransformersSession(
+                upstream=upstream,
+                knobs=config.backend,
+                sampling=_sampling(config),
+                max_new_tokens=config.workload.max_new_tokens,
+                eos_policy=engine.EosPolicy(config.workload.eos_policy.name),
+                seed=config.seed,
+                template=chat_template(config),
+            )
+        )
+    return sessions
+
+
+def _select(device: torch.device) -> None:
     if device.index is not None:
         torch.cuda.set_device(device)  # events of the clock are recorded on the current device
+
+
+def _load(config: RunConfig) -> LoadedModel:
+    _select(_device(config))
     return engine.load(
         config.model,
         precision=config.precision.name,
@@ -161,6 +266,7 @@ def _session(config: RunConfig, loaded: LoadedModel) -> Session:
         eos_policy=engine.EosPolicy(config.workload.eos_policy.name),
         trace=engine.TraceLevel(config.trace.name),
         seed=config.seed,
+        template=chat_template(config),
     )
 
 

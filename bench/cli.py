@@ -1,6 +1,7 @@
 """The command line. Verbs import what they need when they run, so `--help` and `report` stay quick.
 
-Exit codes: 0 done, 2 bad input, 130 interrupted. Bad input is one line on standard error.
+Exit codes: 0 done or a positive verdict, 1 a negative one, 2 bad input, 3 no verdict possible, 130
+interrupted. Bad input is one line on standard error.
 """
 
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from bench import cli_compare
 
 app = typer.Typer(
     name="canvasbench",
@@ -35,15 +38,24 @@ Keys (all of them, with values: canvasbench run --cfg job)
   weights       a checkpoint folder for a preset, or dummy
   precision     fp32 | bf16 | fp8
   kernels       torch | reference | triton
-  workload      tiny | tiny_hard | fixed_work; workload.num_prompts,
-                workload.max_new_tokens, workload.eos_policy=stop|ignore,
-                workload.prompt_tokens (fixed_work)
+  workload      tiny | tiny_hard | fixed_work | text | long_context;
+                workload.num_prompts, workload.max_new_tokens,
+                workload.eos_policy=stop|ignore,
+                workload.prompt_tokens (fixed_work, long_context),
+                workload.domains (text): all, code, maths, prose, structured, chat,
+                several in one point as "workload.domains='code,maths'",
+                workload.thinking=true|false (text, long_context)
   sampler       block_diffusion | forced; sampler.max_denoising_steps,
                 sampler.entropy_bound, sampler.confidence_threshold, sampler.early_stop
   execution     eager | compiled | cuda_graph
   measure       screening | publish (8 fresh processes); measure.num_repeats
+  backend       native | transformers (bf16, fp32) | simulated;
+                backend.experts=grouped_mm|batched_mm|eager,
+                backend.attention=sdpa|eager, backend.cache=dynamic|static,
+                backend.compiled=true|false (transformers)
   launcher      local | slurm | ray
   experiment    default | precision_ladder | step_cap | fixed_work (26B shape, a GPU)
+                | gpu_campaign with stage=a|b|c; rehearsal=true runs it on a processor
   trace         counts | positions | full
   batch_size, seed, threads, device, run_dir, time_budget_s
 
@@ -161,6 +173,95 @@ def roofline(context: typer.Context) -> None:
     from bench.roofline_table import print_roofline
 
     print_roofline(context.args)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="PATH", help="A checkpoint folder.")],
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 | bf16 | fp8; the checkpoint's own by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu | cuda | cuda:N")] = "cpu",
+    kernels: Annotated[str, typer.Option(help="torch | reference | triton")] = "torch",
+    question: Annotated[str, typer.Option(help="Asked through the chat template.")] = (
+        "What is the capital of France? Answer with one word."
+    ),
+    expect: Annotated[str, typer.Option(help="What the answer must contain.")] = "Paris",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Checks real weights: the files against the published lists, our engine against transformers.
+
+    \b
+    Exit codes: 0 PASS, 1 FAIL, 2 bad input, 3 INCOMPLETE (transformers is not installed).
+    """
+    from bench.verify.run import Wanted, print_verdict, verify_checkpoint
+
+    verdict = verify_checkpoint(Wanted(folder, precision, device, kernels, question, expect))
+    print_verdict(verdict, as_json=as_json)
+    raise typer.Exit(verdict.exit_code)
+
+
+claims = typer.Typer(
+    name="claims",
+    help="Published figures as files, and verdicts on them by measured runs.",
+    rich_markup_mode=None,
+)
+app.add_typer(claims)
+
+
+@claims.command("list")
+def list_claims(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Prints the claims that ship: figure, relation, metric, device, what it hangs on, source."""
+    from bench.claims.commands import list_claims as listed
+
+    listed(as_json=as_json)
+
+
+@claims.command("judge")
+def judge_claims(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CLAIM...", help="Names or .yaml files; all of RUN's device."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Judges a measured run by published claims, and writes claims.html into its folder.
+
+    \b
+      canvasbench claims judge RUN                   all shipped claims about RUN's device
+      canvasbench claims judge RUN h200-fp8 my.yaml  these
+    Exit codes: 0 all reproduced or within tolerance, 1 one is not reproduced, 2 bad input,
+    3 one is not comparable or has too little data.
+    """
+    from bench.claims.commands import judge_run
+
+    raise typer.Exit(judge_run(run_folder, names or [], as_json=as_json))
+
+
+@claims.command("run", context_settings={"ignore_unknown_options": True})
+def run_claims(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="CLAIM...", help="Names or .yaml files; key=value.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measures what claims describe, preregistered, and judges them.
+
+    \b
+      canvasbench claims run h200-fp8 h200-ar-fp8 h200-over-ar    one run, both siblings
+      canvasbench claims run h200-fp8 measure.num_processes=10    measured more often
+      canvasbench claims run steps-per-canvas weights=PATH        content needs real weights
+    Exit codes as in judge.
+    """
+    from bench.claims.commands import run_claims as measured
+
+    raise typer.Exit(measured(arguments, as_json=as_json))
+
+
+cli_compare.register(app)
 
 
 @app.command()

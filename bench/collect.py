@@ -8,10 +8,12 @@ import pandas as pd
 
 from bench import rows
 from bench.backends.simulated import SimulatedSession
+from bench.backends.transformers import TransformersConfig
 from bench.requests import TIMED
 from bench.runner import PointRun, Repeat
 from bench.tables import frame
 from bench.telemetry import Sample, sample_rows, window_row
+from bench.thought import visible
 
 
 def repeat_tables(run: PointRun, found: Repeat, host: str) -> dict[str, pd.DataFrame]:
@@ -77,10 +79,10 @@ def point_note(run: PointRun) -> dict[str, Any]:
 
 def _judge(run: PointRun) -> rows.Judge:
     by_id = {prompt.request_id: prompt for prompt in run.workload.prompts}
-    has_answers = all(prompt.check is not None for prompt in run.workload.prompts)
-    session = run.session
+    has_answers = any(prompt.check is not None for prompt in run.workload.prompts)
+    session, thought = run.session, run.session.identity.thought
     return rows.Judge(
-        decode=session.decode,
+        decode=lambda tokens: session.decode(visible(thought, tokens)),
         token_text=session.vocabulary,
         eos_token_ids=frozenset(session.identity.eos_token_ids),
         check=(lambda i, text: bool(by_id[i].is_correct(text))) if has_answers else None,
@@ -91,12 +93,13 @@ def _judge(run: PointRun) -> rows.Judge:
 def _knobs(run: PointRun) -> rows.Row:
     """What the point was configured with and what really ran."""
     config, identity = run.point.config, run.session.identity
+    ours = not isinstance(config.backend, TransformersConfig)
     return {
         "decoding": identity.decoding,
         "precision": config.precision.name,
         "emulated": identity.emulated,
-        "kernels": config.kernels.name,
-        "execution": config.execution.name,
+        "kernels": config.kernels.name if ours else None,
+        "execution": config.execution.name if ours else None,
         "backend": config.backend.name.name,
         "model": identity.model,
         "weights": identity.weights,
@@ -104,6 +107,7 @@ def _knobs(run: PointRun) -> rows.Row:
         "device": identity.device,
         "workload": config.workload.tasks,
         "prompts_sha256": run.workload.sha256,
+        "template_sha256": identity.template_sha256,
         "eos_policy": config.workload.eos_policy.name,
         "max_new_tokens": config.workload.max_new_tokens,
         "measure": config.measure.name.name,

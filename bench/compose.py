@@ -1,8 +1,8 @@
 """From command-line overrides to the points of a sweep, through Hydra's compose API.
 
 One command line is one run: `a=1,2` sweeps an axis, and the axes named in `sweep` (the
-experiment's) are swept too unless the command line sets them. Every point comes out as a typed
-`RunConfig`.
+experiment's), or in each sweep of its `stage`, are swept too unless the command line sets them.
+Every point comes out as a typed `RunConfig`. With `rehearsal=true` an experiment X is X_rehearsal.
 """
 
 import hashlib
@@ -38,7 +38,8 @@ from bench.schema import (
 DecodingOf = Callable[[str], str]
 
 # What a run is called and where it lies does not change what is measured.
-_NOT_HASHED = ("run_dir", "sweep", "launcher", "time_budget_s")
+_NOT_HASHED = ("run_dir", "sweep", "stages", "stage", "launcher", "time_budget_s")
+_REHEARSAL = "_rehearsal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +68,52 @@ def compose_points(
             path.
 
     Raises:
-        ValueError: an unknown key, a wrong type or choice, or a sampler knob without effect.
+        ValueError: an unknown key, a wrong type or choice, a stage or rehearsal that the experiment
+            has not, or a sampler knob without effect.
     """
     register()
     GlobalHydra.instance().clear()
     with initialize_config_module("configs", version_base="1.3"):
         fixed, axes = _split(_parse(overrides))
+        fixed = _rehearsed(fixed)
         base = _compose([*fixed, *(f"{key}={values[0]}" for key, values in axes.items())], False)
         given = {override.split("=", 1)[0].lstrip("+~") for override in fixed} | set(axes)
-        for key, text in base.sweep.items() if default_sweep else ():
-            if key not in given:
-                axes[str(key)] = str(text).split(",")
-        return _points(fixed, axes, decoding_of)
+        sweeps = [
+            axes | {key: text.split(",") for key, text in own.items() if key not in given}
+            for own in _sweeps(base)
+        ]
+        return _points(fixed, sweeps if default_sweep else [axes], decoding_of)
+
+
+def _sweeps(base: DictConfig) -> list[dict[str, str]]:
+    """The axes that an experiment sweeps by itself, one sweep or those of the stage asked for."""
+    if not base.stages:
+        if base.stage is not None:
+            raise ValueError(f"stage={base.stage} has no effect: this experiment has no stages")
+        return [_axes(base.sweep)]
+    if base.stage not in base.stages:
+        raise ValueError(f"stage {base.stage!r} is unknown; valid: {', '.join(base.stages)}")
+    return [_axes(own) for own in base.stages[base.stage].sweeps]
+
+
+def _axes(sweep: DictConfig) -> dict[str, str]:
+    found = OmegaConf.to_container(sweep)
+    assert isinstance(found, dict)
+    return {str(key): str(text) for key, text in found.items()}
+
+
+def _rehearsed(fixed: list[str]) -> list[str]:
+    """The overrides with the experiment's rehearsal in its place, where one is asked for."""
+    chosen = dict(override.partition("=")[::2] for override in fixed)
+    if chosen.get("rehearsal", "").lower() not in ("true", "yes", "on", "1"):
+        return fixed
+    name = chosen.get("experiment", "default")
+    known = GlobalHydra.instance().config_loader().get_group_options("experiment")
+    if name + _REHEARSAL not in known:
+        valid = [each.removesuffix(_REHEARSAL) for each in known if each.endswith(_REHEARSAL)]
+        raise ValueError(f"experiment {name!r} has no rehearsal; valid: {', '.join(valid)}")
+    others = [override for override in fixed if not override.startswith("experiment=")]
+    return [*others, f"experiment={name}{_REHEARSAL}"]
 
 
 def restore_point(point_id: str, config_hash: str, resolved: dict[str, Any]) -> Point:
@@ -134,15 +169,23 @@ def _split(overrides: list[Override]) -> tuple[list[str], dict[str, list[str]]]:
     return fixed, axes
 
 
-def _points(fixed: list[str], axes: dict[str, list[str]], decoding_of: DecodingOf) -> list[Point]:
-    varying = [key for key, values in axes.items() if len(values) > 1]
+def _points(
+    fixed: list[str], sweeps: list[dict[str, list[str]]], decoding_of: DecodingOf
+) -> list[Point]:
+    varying = _varying(sweeps)
     found: dict[str, Point] = {}
     dropped: set[str] = set()
     used: set[str] = set()
-    for values in itertools.product(*axes.values()):
-        choice = dict(zip(axes, values, strict=True))
+    choices = [
+        dict(zip(axes, values, strict=True))
+        for axes in sweeps
+        for values in itertools.product(*axes.values())
+    ]
+    for choice in choices:
         lines = [*fixed, *(f"{key}={value}" for key, value in choice.items())]
-        model = str(_compose([o for o in lines if not o.startswith("sampler")], False).model)
+        model = choice.get("model")
+        if model is None:
+            model = str(_compose([o for o in lines if not o.startswith("sampler")], False).model)
         decoding = decoding_of(model)
         knobs = {line for line in lines if line.startswith("sampler.")}
         if decoding == "autoregressive":
@@ -155,7 +198,7 @@ def _points(fixed: list[str], axes: dict[str, list[str]], decoding_of: DecodingO
         own = [
             f"{key.rsplit('.', 1)[-1]}={choice[key]}"
             for key in varying
-            if key not in ("model", "precision") and f"{key}={choice[key]}" in lines
+            if f"{key}={choice.get(key)}" in lines
         ]
         name = "-".join([decoding, config.precision.name, *own])
         if digest not in found:
@@ -167,6 +210,23 @@ def _points(fixed: list[str], axes: dict[str, list[str]], decoding_of: DecodingO
             f"{without_effect[0]} has no effect: no point of this run is a diffusion model"
         )
     return list(found.values())
+
+
+def _varying(sweeps: list[dict[str, list[str]]]) -> list[str]:
+    """Keys that tell points apart by name, besides decoding and precision."""
+    values: dict[str, set[str]] = {}
+    for axes in sweeps:
+        for key, own in axes.items():
+            values.setdefault(key, set()).update(own)
+    unnamed = ("model", "precision")
+    return [
+        key
+        for key, own in values.items()
+        if key not in unnamed
+        and not key.startswith("measure.")
+        and not any(value.startswith("${") for value in own)  # follows another key
+        and (len(own) > 1 or any(key not in axes for axes in sweeps))
+    ]
 
 
 def _unique(name: str, taken: set[str]) -> str:
@@ -194,7 +254,7 @@ def _typed(config: DictConfig) -> tuple[RunConfig, dict[str, Any]]:
     assert isinstance(typed, RunConfig)
     # Home folders do not enter a result; paths are expanded again where they are used.
     plain = json.loads(redact(json.dumps(asdict(typed), default=_enum_name)))
-    plain["run_dir"] = None
+    plain |= {"run_dir": None, "stages": {}}
     return typed, plain
 
 
@@ -233,8 +293,9 @@ def _suggest(key: str) -> str:
 def _keys(config: DictConfig) -> list[str]:
     sampler = ("max_denoising_steps", "entropy_bound", "confidence_threshold", "early_stop")
     workload = ("tasks", "num_prompts", "prompt_tokens", "max_new_tokens", "eos_policy")
+    chat = ("domains", "thinking")
     return [
         *(str(key) for key in config),
         *(f"sampler.{name}" for name in sampler),
-        *(f"workload.{name}" for name in workload),
+        *(f"workload.{name}" for name in (*workload, *chat)),
     ]

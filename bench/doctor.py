@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from bench.probe import probe
 from model import PRESETS
 from model.cost import num_parameters
-from model.precision import has_bf16_units
+from model.precision import FP8_CAPABILITIES, has_bf16_units
 
 _BYTES = {"fp32": 4, "bf16": 2, "fp8": 1}
 _GIB = 1 << 30
@@ -25,8 +26,8 @@ class Gpu:
 
     @property
     def has_fp8(self) -> bool:
-        """Native e4m3 matrix products: compute capability 8.9 and later."""
-        return self.capability >= (8, 9)
+        """Whether fp8 runs here: row-wise scaled e4m3 products, grouped ones too."""
+        return self.capability in FP8_CAPABILITIES
 
 
 def gpus() -> list[Gpu] | None:
@@ -62,6 +63,7 @@ def describe() -> list[str]:
         f"{memory.available / _GIB:.0f} GiB free",
         f"bf16       {'native' if has_bf16_units(cpu) else 'emulated (products run in fp32)'}",
         "fp8        emulated (products run in fp32)",
+        f"reached    {_rates('cpu')}",
     ]
     found = gpus()
     if not found:
@@ -73,6 +75,8 @@ def describe() -> list[str]:
         lines.append(
             f"gpu        {gpu.name}, {gpu.memory_bytes / _GIB:.0f} GiB, {fp8}, driver {gpu.driver}"
         )
+    if torch.cuda.is_available():
+        lines.append(f"reached    {_rates('cuda')}")
     room = max([memory.available, *(gpu.memory_bytes for gpu in found or [])])
     lines += ["", "model                     parameters  fits in"]
     for config in PRESETS.values():
@@ -84,6 +88,18 @@ def describe() -> list[str]:
             f" ({weights})"
         )
     return lines
+
+
+def _rates(device: str) -> str:
+    """What `bench.probe` reaches just now."""
+    found = probe(device)
+    products = {
+        "fp32": found.fp32_flops,
+        "bf16": found.bf16_flops,
+        "fp8": found.fp8_flops,
+    }
+    said = [f"{name} {flops / 1e12:.3g} TFLOP/s" for name, flops in products.items() if flops]
+    return ", ".join([f"copy {found.copy_bytes_per_s / 1e9:.3g} GB/s", *said])
 
 
 def _millions(count: int) -> str:

@@ -10,7 +10,7 @@ from bench.redact import redact
 from bench.shards import failure_folders, write_failure
 from bench.tables import frame
 
-_TAIL_LINES = 20
+_TAIL_LINES = 40
 _TAIL_CHARACTERS = 4000
 
 

@@ -7,15 +7,17 @@ from pathlib import Path
 import psutil
 import torch
 
-from bench.schema import FixedWorkConfig, RunConfig
+from bench.schema import FixedWorkConfig, LongContextConfig, RunConfig
 from model import PRESETS, ModelConfig
 from model.config_json import read_config
 from model.cost import num_parameters, weight_bytes
+from model.kv_cache import cache_bytes
 from model.precision import Precision
 
 _PROCESS_BYTES = 700 << 20  # torch and what it loads, on the host
 _CUDA_BYTES = 3 << 30  # context, libraries' work space, activations of a prefill, on a GPU
 _HEADROOM = 0.9
+_GIB = 1 << 30
 _LONGEST_PROMPT = 1024  # of the cache's slots; text workloads here are shorter
 
 
@@ -37,17 +39,15 @@ def need(config: RunConfig) -> Need:
     model = _architecture(config.model)
     on_cpu = config.device == "cpu"
     workload = config.workload
-    longest = workload.prompt_tokens if isinstance(workload, FixedWorkConfig) else _LONGEST_PROMPT
-    slots = longest + workload.max_new_tokens + (model.canvas_length or 1)
-    per_slot = sum(
-        2 * model.attention(kind).num_kv_heads * model.attention(kind).head_dim
-        for kind in model.layer_types
-    )
+    longest = _LONGEST_PROMPT
+    if isinstance(workload, FixedWorkConfig | LongContextConfig):
+        longest = workload.prompt_tokens
+    positions = longest + workload.max_new_tokens + (model.canvas_length or 1)
     canvas = model.canvas_length or 1
     return Need(
         # On a processor narrow precisions are emulated: matrices are kept in fp32.
         weights=num_parameters(model) * 4 if on_cpu else _stored_bytes(model, config),
-        cache=config.batch_size * slots * per_slot * (4 if on_cpu else 2),
+        cache=cache_bytes(model, config.batch_size, positions, value_bytes=4 if on_cpu else 2),
         logits=3 * config.batch_size * canvas * model.vocab_size * 4,
     )
 
@@ -66,6 +66,13 @@ def _loading_bytes(config: RunConfig) -> int:
     return 3 * 4 * model.moe.num_experts * 3 * model.hidden_size * model.moe.hidden_size
 
 
+def _overhead_bytes(config: RunConfig) -> int:
+    """What a process takes besides its model: libraries, and on a GPU a moment of loading."""
+    if config.device == "cpu":
+        return _PROCESS_BYTES
+    return _CUDA_BYTES + _loading_bytes(config)
+
+
 def available_bytes(device: str) -> int:
     """Free memory of a device, the host's for the processor."""
     if device.startswith("cuda"):
@@ -74,13 +81,27 @@ def available_bytes(device: str) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def shortage(config: RunConfig) -> str | None:
+    """Why a point does not fit on its device as free as it is now; None where it does."""
+    parts, overhead = need(config), _overhead_bytes(config)
+    total, free = parts.total + overhead, available_bytes(config.device)
+    if total <= free:
+        return None
+    sizes = (total, parts.weights, parts.cache, parts.logits, overhead, free)
+    gib = [f"{size / _GIB:.1f}" for size in sizes]
+    return (
+        f"model {config.model} in {config.precision.name} with batch_size {config.batch_size} "
+        f"needs about {gib[0]} GiB on {config.device} (weights {gib[1]}, cache {gib[2]}, "
+        f"logits {gib[3]}, loading and libraries {gib[4]}); {gib[5]} GiB are free"
+    )
+
+
 def fits_together(groups: Sequence[Sequence[RunConfig]]) -> bool:
     """Whether one loaded model a group, with its largest point, fits beside the others."""
     needed: dict[str, int] = {}
     for group in groups:
         device = group[0].device
-        overhead = _PROCESS_BYTES if device == "cpu" else _CUDA_BYTES + _loading_bytes(group[0])
-        largest = max(need(config).total for config in group) + overhead
+        largest = max(need(config).total for config in group) + _overhead_bytes(group[0])
         needed[device] = needed.get(device, 0) + largest
     return all(total <= _HEADROOM * available_bytes(device) for device, total in needed.items())
 

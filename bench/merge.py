@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from bench.parquet import read_parts, write_table
-from bench.shards import SHARDS, Shard, failure_folders, shards
+from bench.roofline import floor_columns
+from bench.shards import SHARDS, Shard, check_folders, failure_folders, shards
 from bench.summary import point_row
 from bench.tables import COLUMNS, check, frame
 
@@ -25,9 +26,11 @@ def merged(run_folder: Path) -> dict[str, pd.DataFrame]:
     tables = {
         name: _concatenated(name, (shard.path for shard in found))
         for name in COLUMNS
-        if name not in ("points", "failures")
+        if name not in ("points", "failures", "checks", "op_groups")
     }
     tables["failures"] = _concatenated("failures", failure_folders(run_folder))
+    for name in ("checks", "op_groups"):
+        tables[name] = _concatenated(name, check_folders(run_folder))
     points = [_point(own, tables) for own in _by_point(found)]
     if points:
         tables["points"] = pd.concat(points, ignore_index=True)
@@ -75,6 +78,7 @@ def _point(own: list[Shard], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     distinct, weights = row["distinct_experts_per_layer"], notes[0]["weight_bytes"]
     if distinct is not None:
         row["weight_bytes_per_step"] = weights["fixed"] + distinct * weights["per_expert"]
+    row |= floor_columns(row, notes[0].get("step_work"), notes[0].get("probe"))
     hosts = sorted({str(note["host"]) for note in notes})
     keys = {
         "config_hash": config_hash,

@@ -101,7 +101,9 @@ def _from_1_to_2(name: str, table: pd.DataFrame) -> pd.DataFrame:
 def _with_new_columns(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Columns the table's version did not know, as unknown.
 
-    Version 3 tells a GPU's memory, version 4 whether autoregressive scores were finite.
+    Version 3 tells a GPU's memory, version 4 whether autoregressive scores were finite, version 5
+    reasoning apart from the answer, whether answers have the form asked for, the chat template,
+    and a step's floors.
     """
     added = [c for c in COLUMNS[name] if c not in table.columns and COLUMNS[name][c].endswith("?")]
     return table.assign(**dict.fromkeys(added))
@@ -111,4 +113,5 @@ _MIGRATIONS: dict[int, Callable[[str, pd.DataFrame], pd.DataFrame]] = {
     1: _from_1_to_2,
     2: _with_new_columns,
     3: _with_new_columns,
+    4: _with_new_columns,
 }

@@ -43,7 +43,7 @@ def clean_slate(config: RunConfig) -> tuple[object, ...]:
         config.precision.name,
         config.kernels.name,
         config.execution.name,
-        config.backend.name.name,
+        repr(config.backend),
         config.device,
         config.threads,
         config.seed,

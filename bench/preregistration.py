@@ -1,12 +1,13 @@
 """What a run promises before its first measurement, hashed so that a later change shows.
 
-run.json holds `preregistration` (metrics, bound, planned n, prompts, exclusions, configurations)
-and `preregistration_sha256` from the moment its folder exists. Runs of older versions have neither.
+run.json holds `preregistration` (metrics, bound, planned n, prompts, exclusions, configurations,
+and claims where the run is to judge some) and `preregistration_sha256` from the moment its folder
+exists. Runs of older versions have neither.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -67,19 +68,22 @@ def preregister(
     configs: Mapping[str, Mapping[str, Any]],
     config_hashes: Mapping[str, str],
     prompts_sha256: str,
+    claims: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The fields of run.json that hold the plan and its hash.
 
     Args:
         configs, config_hashes: a point's resolved configuration and its hash, by point_id.
         prompts_sha256: of the prompts to ask; several are joined by commas.
+        claims: what the run is to judge, each with its name, metric, bound and n.
     """
     from bench.stats import DEFAULT_BOUND  # slow to import, and not needed to verify
 
     plan = {
-        "metrics": list(HEADLINE_METRICS),
+        "metrics": list(dict.fromkeys([*HEADLINE_METRICS, *(c["metric"] for c in claims)])),
         "bound": DEFAULT_BOUND,
         "exclusions": list(EXCLUSIONS),
+        **({"claims": [dict(claim) for claim in claims]} if claims else {}),
         **_derived(configs, config_hashes, prompts_sha256),
     }
     return {"preregistration": plan, "preregistration_sha256": digest(plan)}

@@ -68,6 +68,10 @@ class RequestRecord:
 
     Attributes:
         deliveries: (seconds since the request began, tokens brought) of every delivery.
+        text: what a reader sees of the answer; reasoning in a thought channel is no part of it.
+        reasoning_tokens, visible_tokens: the delivered tokens in a thought channel, its markers
+            included, and all others; None where the model has no such channel.
+        well_formed: whether the text has the form of an answer, right or wrong; None without one.
         scores_finite: whether every autoregressive token came from finite scores; None where the
             backend does not tell, and for canvases, whose entropies do.
         wall_s: from handing over the prompt to the last text in hand.
@@ -89,6 +93,9 @@ class RequestRecord:
     finish_reason: str  # eos | length
     correct: bool | None
     deliveries: list[tuple[float, int]]
+    reasoning_tokens: int | None = None
+    visible_tokens: int | None = None
+    well_formed: bool | None = None
     scores_finite: bool | None = None
     batch_size: int = 1
     canvases: list[CanvasRecord] = field(default_factory=list)

@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.backends import Delivery, Forward, RowBlock, Session, Trace
 from bench.records import CanvasRecord, RequestRecord, StepRecord
+from bench.thought import visible
 from bench.workloads import Prompt
 
 TIMED = (
@@ -46,12 +47,9 @@ def run_batch(
     """Answers a batch once; one record a prompt, in order."""
     token_ids = [prompt.ids(session.encode) for prompt in prompts]
     keys = [prompt.request_id for prompt in prompts]
-    events: list[Forward | Delivery] = []
     watch = session.stopwatch()
     watch.start()
-    for event in session.answer(token_ids, keys):
-        watch.mark()
-        events.append(event)
+    events = list(session.answer(token_ids, keys, mark=watch.mark))
     laps = watch.laps()
     timed = list(zip(laps.host_s, laps.device_s, events, strict=True))
     wall_s = laps.host_s[-1]
@@ -90,7 +88,7 @@ def _collect(timed: list[tuple[float, float, Forward | Delivery]], rows: list[_R
 def _deliver(at: float, event: Delivery, forwards: list[StepRecord], rows: list[_Row]) -> None:
     num_denoise = sum(f.phase == "denoise" for f in forwards)
     for index, (row, block) in enumerate(zip(rows, event.rows, strict=True)):
-        if event.trace is not None:
+        if num_denoise:
             row.canvases.append(_canvas(at, event, block, index))
         if event.top_score is not None:
             row.scores_finite = bool(np.isfinite(event.top_score[:, index]).all())
@@ -120,9 +118,8 @@ def _with_trace(forward: StepRecord, trace: Trace | None, row: int) -> StepRecor
 
 
 def _canvas(at: float, event: Delivery, block: RowBlock, row: int) -> CanvasRecord:
-    assert event.trace is not None
-
-    def own(values: np.ndarray | None) -> np.ndarray | None:
+    def own(name: str) -> np.ndarray | None:
+        values = getattr(event.trace, name, None)
         return None if values is None else values[: block.steps, row]
 
     return CanvasRecord(
@@ -135,10 +132,10 @@ def _canvas(at: float, event: Delivery, block: RowBlock, row: int) -> CanvasReco
         over_limit=block.over_limit,
         row_ended=block.row_ended,
         delivered_s=at,
-        candidate=own(event.trace.candidate),
-        accepted=own(event.trace.accepted),
-        argmax=own(event.trace.argmax),
-        entropy_nat=own(event.trace.entropy_nat),
+        candidate=own("candidate"),
+        accepted=own("accepted"),
+        argmax=own("argmax"),
+        entropy_nat=own("entropy_nat"),
     )
 
 
@@ -153,7 +150,9 @@ def _record(
     repeat: int,
     batch_size: int,
 ) -> RequestRecord:
-    text = session.decode(row.tokens)
+    thought = session.identity.thought
+    shown = visible(thought, row.tokens)
+    text = session.decode(shown)
     return RequestRecord(
         request_id=prompt.request_id,
         process_id=process_id,
@@ -169,6 +168,9 @@ def _record(
         finish_reason=row.finish_reason,
         scores_finite=row.scores_finite,
         correct=prompt.is_correct(text),
+        reasoning_tokens=None if thought is None else len(row.tokens) - len(shown),
+        visible_tokens=None if thought is None else len(shown),
+        well_formed=None if prompt.form is None else prompt.parses(text),
         deliveries=row.deliveries,
         batch_size=batch_size,
         canvases=row.canvases,

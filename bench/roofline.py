@@ -1,14 +1,37 @@
-"""Floors: the least time a forward can take on a device, from its work and the device's peaks.
+"""Floors: the least time a forward can take on a device, from its work and the device's rates.
 
 `op_floor` sums, over op groups, the larger of memory and arithmetic time (perfect overlap inside a
-group, none between groups); `streaming_floor` is the weights over the bandwidth alone.
+group, none between groups); `streaming_floor` is the weights over the bandwidth alone. Rates are a
+data sheet's, or, for a point's `op_floor`, those the device reached (`bench.probe`).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from bench.devices import Device
+from bench.devices import recognised
+
+
+class Rates(Protocol):
+    """What a floor divides by (`bench.devices.Device`, `Reached`)."""
+
+    @property
+    def bytes_per_s(self) -> float: ...
+
+    def flops(self, *, is_fp8: bool) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Rates a device reached: copy bandwidth, products of wide and of e4m3 factors a second."""
+
+    bytes_per_s: float
+    wide_flops: float
+    fp8_flops: float | None
+
+    def flops(self, *, is_fp8: bool) -> float:
+        """The rate of a product; without fp8 units its values are multiplied in the wide type."""
+        return self.fp8_flops if is_fp8 and self.fp8_flops else self.wide_flops
 
 
 class Group(Protocol):
@@ -39,18 +62,33 @@ class GroupFloor:
         return max(self.memory_s, self.arithmetic_s)
 
 
-def group_floors(groups: Iterable[Group], device: Device) -> list[GroupFloor]:
+@dataclass(frozen=True, slots=True)
+class StoredGroup:
+    """An op group as a shard's note keeps it."""
+
+    name: str
+    weight_bytes: float
+    activation_bytes: float
+    flops: float
+    is_fp8: bool
+
+    @property
+    def bytes(self) -> float:
+        return self.weight_bytes + self.activation_bytes
+
+
+def group_floors(groups: Iterable[Group], device: Rates) -> list[GroupFloor]:
     return [
         GroupFloor(g.name, g.bytes / device.bytes_per_s, g.flops / device.flops(is_fp8=g.is_fp8))
         for g in groups
     ]
 
 
-def op_floor_s(groups: Iterable[Group], device: Device) -> float:
+def op_floor_s(groups: Iterable[Group], device: Rates) -> float:
     return sum(group.floor_s for group in group_floors(groups, device))
 
 
-def streaming_floor_s(groups: Iterable[Group], device: Device) -> float:
+def streaming_floor_s(groups: Iterable[Group], device: Rates) -> float:
     return sum(group.weight_bytes for group in groups) / device.bytes_per_s
 
 
@@ -59,8 +97,51 @@ def tokens_per_s(
     num_steps: int,
     denoise: Sequence[Group],
     commit: Sequence[Group],
-    on: Device,
+    on: Rates,
 ) -> float:
     """Tokens a second of full canvases at the op floor: so many denoise steps and a commit each."""
     canvas_s = num_steps * op_floor_s(denoise, on) + op_floor_s(commit, on)
     return canvas_length / canvas_s
+
+
+def floor_columns(
+    row: Mapping[str, Any], work: Mapping[str, Any] | None, probe: Mapping[str, Any] | None
+) -> dict[str, float | None]:
+    """A point's floors and how near its step came to them.
+
+    Unknown without a count of the experts touched, in a simulation, and where precision is
+    emulated, as other bytes move then.
+
+    Args:
+        row: of `points`, with its step's time, device and distinct experts.
+        work: `bench.step_work.step_work`.
+        probe: `bench.probe.Probe` as a dictionary.
+    """
+    distinct = row["distinct_experts_per_layer"]
+    if work is None or probe is None or distinct is None or row["emulated"]:
+        return {}
+    wide = probe["fp32_flops" if row["precision"] == "fp32" else "bf16_flops"]
+    reached = Reached(probe["copy_bytes_per_s"], wide, probe["fp8_flops"])
+    groups = [StoredGroup(**group) for group in work["groups"]]
+    touched_bytes = distinct * work["expert_bytes"]
+    groups = [
+        replace(g, weight_bytes=g.weight_bytes + touched_bytes) if g.name == "experts" else g
+        for g in groups
+    ]
+    step_ms = row["step_ms" if row["decoding"] == "diffusion" else "decode_ms"]
+    listed = recognised(str(row["device"]))
+    floors = {
+        "op": op_floor_s(groups, reached) * 1e3,
+        "streaming": None if listed is None else streaming_floor_s(groups, listed) * 1e3,
+    }
+    found: dict[str, float | None] = {
+        "step_context": float(work["context"]),
+        "probe_copy_bytes_per_s": reached.bytes_per_s,
+        "probe_wide_flops_per_s": reached.wide_flops,
+        "probe_fp8_flops_per_s": reached.fp8_flops,
+    }
+    for name, floor_ms in floors.items():
+        found[f"{name}_floor_ms"] = floor_ms
+        known = floor_ms is not None and step_ms
+        found[f"{name}_floor_share"] = floor_ms / step_ms if known else None
+    return found

@@ -20,6 +20,7 @@ class Judge:
     """What turns tokens into text and text into a verdict.
 
     Attributes:
+        decode: what a reader sees of the tokens.
         check, parses: take a request id and a text; None where the workload has no checker.
     """
 
@@ -48,6 +49,9 @@ def request_row(request: RequestRecord, judge: Judge) -> Row:
             "wall_s",
             "prefill_s",
             "finish_reason",
+            "reasoning_tokens",
+            "visible_tokens",
+            "well_formed",
             "scores_finite",
             "correct",
             "batch_size",
@@ -67,7 +71,7 @@ def request_row(request: RequestRecord, judge: Judge) -> Row:
         "over_limit_slots": sum(c.over_limit for c in request.canvases),
         "row_ended_slots": sum(c.row_ended for c in request.canvases),
     }
-    if request.repeat == 0 and own and judge.check is not None:
+    if request.repeat == 0 and own and request.correct is not None and judge.check is not None:
         row |= _correction(request, own, judge)
     return row
 

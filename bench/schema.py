@@ -14,6 +14,7 @@ from omegaconf import MISSING
 
 from bench.backends import BackendConfig
 from bench.backends.simulated import SimulatedConfig
+from bench.backends.transformers import TransformersConfig
 
 # Member names are what a user types, so they are lower case.
 Precision = Enum("Precision", ["fp32", "bf16", "fp8"])
@@ -25,6 +26,7 @@ Measure = Enum("Measure", ["screening", "publish"])
 Launcher = Enum("Launcher", ["local", "slurm", "ray"])
 Cluster = Enum("Cluster", ["slurm", "local"])
 _PUBLISHED_PROCESSES = 8
+_SHORTEST_DOCUMENT_TOKENS = 512
 
 
 def _require(name: str, value: float, valid: bool, rule: str) -> None:
@@ -86,6 +88,49 @@ class FixedWorkConfig(WorkloadConfig):
             raise ValueError(
                 f"workload.eos_policy is {self.eos_policy.name}; workload={self.tasks} needs ignore"
             )
+
+
+@dataclass(kw_only=True, slots=True)
+class ChatConfig(WorkloadConfig):
+    """Base of the workloads that are asked through the checkpoint's chat template.
+
+    Attributes:
+        thinking: handed to the template as `enable_thinking`.
+    """
+
+    thinking: bool = False
+
+
+@dataclass(kw_only=True, slots=True)
+class TextConfig(ChatConfig):
+    """Our own prompts.
+
+    Attributes:
+        domains: names joined by commas, or all (`bench.workloads.DOMAINS`); `num_prompts` is spread
+            equally over them.
+    """
+
+    domains: str = "all"
+
+
+@dataclass(kw_only=True, slots=True)
+class LongContextConfig(ChatConfig):
+    """A question about one line of a long document.
+
+    Attributes:
+        prompt_tokens: of every prompt, the template's included; at most 1 % fewer.
+    """
+
+    prompt_tokens: int = MISSING
+
+    def __post_init__(self) -> None:
+        WorkloadConfig.__post_init__(self)
+        _require(
+            "workload.prompt_tokens",
+            self.prompt_tokens,
+            self.prompt_tokens >= _SHORTEST_DOCUMENT_TOKENS,
+            f">= {_SHORTEST_DOCUMENT_TOKENS} with workload={self.tasks}",
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -172,11 +217,16 @@ class RayConfig(LauncherConfig):
     num_gpus: float = 0
 
 
-WORKLOADS: dict[str, type[WorkloadConfig]] = {"fixed_work": FixedWorkConfig}
+WORKLOADS: dict[str, type[WorkloadConfig]] = {
+    "fixed_work": FixedWorkConfig,
+    "text": TextConfig,
+    "long_context": LongContextConfig,
+}
 """Task sets with knobs of their own; all others are plain."""
 BACKENDS: dict[str, type[BackendConfig]] = {
     "native": BackendConfig,
     "simulated": SimulatedConfig,
+    "transformers": TransformersConfig,
 }
 LAUNCHERS: dict[str, type[LauncherConfig]] = {
     "local": LauncherConfig,
@@ -186,19 +236,35 @@ LAUNCHERS: dict[str, type[LauncherConfig]] = {
 
 
 @dataclass(kw_only=True, slots=True)
+class StageConfig:
+    """A part of an experiment that is run by itself.
+
+    Attributes:
+        sweeps: axes as in `RunConfig.sweep`; the stage's points are those of all sweeps together.
+        checks: names in `bench.checks`, done after the points.
+    """
+
+    sweeps: list[dict[str, str]] = MISSING
+    checks: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True, slots=True)
 class RunConfig:
     """One point of a sweep.
 
     Attributes:
         model: a preset's name or a checkpoint folder.
         weights: a checkpoint folder for a preset, `dummy`, or null for the model's own.
-        backend: who runs the model: our engine, or a simulation that replays a run.
+        kernels, execution: our engine's; a point of `transformers` carries their defaults.
+        backend: who runs the model: our engine, transformers, or a simulation that replays a run.
         launcher: where the sweep's processes run: here, or as jobs of SLURM or Ray.
         threads: torch's threads on the processor, null for all cores.
         time_budget_s: seconds after which no further process is started, null for no limit; the run
             can be resumed.
         run_dir: the run's folder, null for results/runs/<timestamp>-<config hash>.
         sweep: axes that are swept when the command line does not set them.
+        stages: parts of an experiment too long for one run; `stage` names the one to run.
+        rehearsal: the experiment's stages at a size for a processor.
     """
 
     model: str = "tiny-diffusion"
@@ -219,8 +285,14 @@ class RunConfig:
     launcher: LauncherConfig = MISSING
     backend: BackendConfig = MISSING
     sweep: dict[str, str] = field(default_factory=dict)
+    stages: dict[str, StageConfig] = field(default_factory=dict)
+    stage: str | None = None
+    rehearsal: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.backend, TransformersConfig):
+            # One point, whatever an axis of our engine says.
+            self.kernels, self.execution = Kernels.torch, Execution.eager
         _require("batch_size", self.batch_size, self.batch_size >= 1, ">= 1")
         if self.time_budget_s is not None:
             _require("time_budget_s", self.time_budget_s, self.time_budget_s > 0, "> 0")

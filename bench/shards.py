@@ -19,7 +19,9 @@ from typing import Any
 import pandas as pd
 
 SHARDS = "shards"
-_NAME = re.compile(r"(?P<hash>[0-9a-f]+)-p(?P<process>\d+)-(?P<kind>r|failure)(?P<number>\d+)")
+_NAME = re.compile(
+    r"(?P<hash>[0-9a-f]+)-p(?P<process>\d+)-(?P<kind>r|failure|check)(?P<number>\d+)"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,6 +65,13 @@ def write_failure(run_folder: Path, config_hash: str, process_id: int, table: pd
     taken = len(list(folder.glob(f"{config_hash}-p{process_id:03}-failure*")))
     name = f"{config_hash}-p{process_id:03}-failure{taken:03}"
     _write_folder(folder, name, {}, {"failures": table})
+
+
+def write_check(
+    run_folder: Path, config_hash: str, number: int, tables: Mapping[str, pd.DataFrame]
+) -> None:
+    """Adds what a check (`bench.checks`) found at a point."""
+    _write_folder(run_folder / SHARDS, f"{config_hash}-p000-check{number:03}", {}, tables)
 
 
 def _write_folder(
@@ -109,6 +118,20 @@ def shards(run_folder: Path) -> list[Shard]:
 def failure_folders(run_folder: Path) -> list[Path]:
     """Folders of recorded failures, in a fixed order."""
     return sorted(path for path, match in _matching(run_folder) if match["kind"] == "failure")
+
+
+def check_folders(run_folder: Path) -> list[Path]:
+    """Folders of what checks found, in a fixed order."""
+    return sorted(path for path, match in _matching(run_folder) if match["kind"] == "check")
+
+
+def checks_done(run_folder: Path) -> set[tuple[str, int]]:
+    """(config hash, number) of every check that was done."""
+    return {
+        (match["hash"], int(match["number"]))
+        for _, match in _matching(run_folder)
+        if match["kind"] == "check"
+    }
 
 
 def _matching(run_folder: Path) -> Iterator[tuple[Path, re.Match[str]]]:

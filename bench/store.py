@@ -128,6 +128,14 @@ class Run:
     def failures(self) -> pd.DataFrame | None:
         return self.table("failures")
 
+    @property
+    def checks(self) -> pd.DataFrame | None:
+        return self.table("checks")
+
+    @property
+    def op_groups(self) -> pd.DataFrame | None:
+        return self.table("op_groups")
+
     def table(self, name: str) -> pd.DataFrame | None:
         """The table called `name`, None when the run has none.
 

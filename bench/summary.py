@@ -22,7 +22,7 @@ from bench.stats import (
 )
 
 _LOW_VALIDITY_SHARE = 0.05
-_CONTENT = (
+CONTENT = (
     "accuracy",
     "empty_share",
     "truncated_share",
@@ -90,7 +90,7 @@ def point_row(tables: Tables, knobs: Row) -> Row:
 
 def _without_content(row: Row) -> Row:
     """The row with its content metrics and their intervals unknown."""
-    unknown = {f"{name}{end}" for name in _CONTENT for end in ("", "_lo", "_hi")}
+    unknown = {f"{name}{end}" for name in CONTENT for end in ("", "_lo", "_hi")}
     return {name: None if name in unknown else value for name, value in row.items()}
 
 

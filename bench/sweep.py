@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench import provenance
+from bench.affordable import affordable, refuse_if_none_fits
 from bench.build import build_workload, check_point, decoding_of
+from bench.checks import check_names, checks_to_do
+from bench.checks.run import run_checks
+from bench.compact import write_compact
 from bench.compose import Point, compose_points, restore_point
 from bench.failures import raise_if_full
 from bench.launch import Launch, launch
@@ -23,14 +27,20 @@ from bench.preregistration import preregister, verify
 from bench.report import print_summary, render
 from bench.shards import discard_unfinished, failure_folders, finished_processes, shards
 from bench.store import RunFolder, open_run
+from bench.supervise import Budget
 
 RUNS = Path("results") / "runs"
 
 
-def run_sweep(overrides: Sequence[str], *, default_sweep: bool) -> Path:
+def run_sweep(
+    overrides: Sequence[str], *, default_sweep: bool, claims: Sequence[Mapping[str, Any]] = ()
+) -> Path:
     """Runs the sweep that `overrides` describe and returns the run's report.
 
     Interrupted, it keeps every finished repeat, marks the run and re-raises KeyboardInterrupt.
+
+    Args:
+        claims: what the run is to judge; preregistered with it (`bench.claims.dossier.promise`).
 
     Raises:
         ValueError: anything the user can cause, before the first measurement.
@@ -38,7 +48,10 @@ def run_sweep(overrides: Sequence[str], *, default_sweep: bool) -> Path:
     points = compose_points(overrides, decoding_of, default_sweep=default_sweep)
     for point in points:
         check_point(point.config)
-    folder = RunFolder.create(_run_folder(points), _info(points))
+    refuse_if_none_fits(points)
+    checks = _checks(points[0])
+    check_names(checks)
+    folder = RunFolder.create(_run_folder(points), _info(points, claims) | {"checks": checks})
     try:
         return _measure(folder, points, fresh=True)
     except ValueError:
@@ -89,7 +102,9 @@ def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
     repeats = {p.config_hash: p.config.measure.num_repeats for p in points}
     discard_unfinished(folder.path, repeats)
     begin = time.monotonic()
-    planned = to_do(folder.path, points)
+    budget = Budget(points[0].config.time_budget_s)
+    checks = folder.info.get("checks", [])
+    planned = affordable(folder.path, to_do(folder.path, points))
 
     def close(*, finished: bool, interrupted: bool) -> None:
         wall_s = folder.info.get("wall_s", 0.0) + time.monotonic() - begin
@@ -121,13 +136,15 @@ def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
                         [[p.config for p in t.points] for t in tasks]
                     ),
                     on_batch=lambda: progress.advance(bar),
-                    time_budget_s=points[0].config.time_budget_s,
+                    budget=budget,
                 ),
             )
+            run_checks(folder.path, points, checks, budget)
         except KeyboardInterrupt:
             close(finished=False, interrupted=True)
             raise
-    close(finished=not to_do(folder.path, points), interrupted=False)
+    unchecked = list(checks_to_do(folder.path, points, checks))
+    close(finished=not to_do(folder.path, points) and not unchecked, interrupted=False)
     opened = open_run(folder.path)
     if opened.table("points") is None:
         failures = opened.failures
@@ -137,8 +154,16 @@ def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
             f"`canvasbench resume {folder.path}` tries again"
         )
     report = render(opened)
+    if points[0].config.stage is not None:
+        write_compact(folder.path)
     print_summary(opened)
     return report
+
+
+def _checks(point: Point) -> list[str]:
+    """The checks of the experiment's stage."""
+    config = point.config
+    return list(config.stages[config.stage].checks) if config.stage in config.stages else []
 
 
 def _num_batches(planned: Sequence[Sequence[Task]]) -> int:
@@ -166,7 +191,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _info(points: list[Point]) -> dict[str, Any]:
+def _info(points: list[Point], claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What run.json says before the first measurement."""
     config = points[0].config
     configs = {p.point_id: p.resolved for p in points}
@@ -184,5 +209,5 @@ def _info(points: list[Point]) -> dict[str, Any]:
         "machine": provenance.machine(config.device, config.threads or os.cpu_count() or 1),
         "packages": provenance.packages(),
         "prompts_sha256": prompts_sha256,
-        **preregister(configs, hashes, prompts_sha256),
+        **preregister(configs, hashes, prompts_sha256, claims),
     }

@@ -11,7 +11,7 @@ import pandera.pandas as pa
 
 from bench import telemetry
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _KEYS = {"schema_version": "int", "config_hash": "str", "point_id": "str", "host": "str"}
 _REQUEST_KEYS = {"request_id": "int", "process_id": "int", "repeat": "int", "task": "str"}
@@ -73,6 +73,14 @@ _SINGLE = (
     "delivered_tok_per_s_per_w",
     "distinct_experts_per_layer",
     "weight_bytes_per_step",
+    "step_context",
+    "op_floor_ms",
+    "op_floor_share",
+    "streaming_floor_ms",
+    "streaming_floor_share",
+    "probe_copy_bytes_per_s",
+    "probe_wide_flops_per_s",
+    "probe_fp8_flops_per_s",
     "joules_per_token",
     "empty_share",
     "truncated_share",
@@ -84,8 +92,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "decoding": "str",
         "precision": "str",
         "emulated": "bool",
-        "kernels": "str",
-        "execution": "str",
+        "kernels": "str?",
+        "execution": "str?",
         "backend": "str",
         "model": "str",
         "weights": "str",
@@ -105,6 +113,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "num_prompts": "int",
         "num_requests": "int",
         "prompts_sha256": "str?",
+        "template_sha256": "str?",
         "commit": "str?",
         "dirty": "bool?",
         "cpu": "str?",
@@ -144,6 +153,9 @@ COLUMNS: dict[str, dict[str, str]] = {
         "first_canvas_s": "float",
         "last_delivery_s": "float",
         "finish_reason": "str",
+        "reasoning_tokens": "int?",
+        "visible_tokens": "int?",
+        "well_formed": "bool?",
         "scores_finite": "bool?",
         "correct": "bool?",
         "batch_size": "int",
@@ -231,6 +243,16 @@ COLUMNS: dict[str, dict[str, str]] = {
         "step": "int",
         "layer": "int",
         "distinct_experts": "int",
+    },
+    "checks": _KEYS | {"check": "str", "passed": "bool?", "detail": "str", "seconds": "float"},
+    "op_groups": _KEYS
+    | {
+        "op_group": "str",
+        "step_ms": "float",
+        "launches": "float",
+        "floor_ms": "float?",
+        "bytes": "float?",
+        "flops": "float?",
     },
     "telemetry": _KEYS | telemetry.COLUMNS,
     "windows": _KEYS | {"process_id": "int", "repeat": "int"} | telemetry.WINDOW_COLUMNS,

@@ -1,8 +1,9 @@
 """The timed window's clocks behind one interface: the host's, and CUDA events on a GPU.
 
-A stopwatch is started when token ids are handed to the engine and marked after every event of the
-generation. Marks never wait for the device; laps are read after the last one, when the text is in
-host memory. On a processor the host clock stands for the device clock, and the row says so.
+A stopwatch is started when token ids are handed to the engine and marked by the session at every
+event of the generation. Marks never wait for the device; laps are read after the last one, when the
+text is in host memory. On a processor the host clock stands for the device clock, and the row says
+so.
 """
 
 import time

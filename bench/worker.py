@@ -13,6 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,9 +24,11 @@ from bench.build import build_sessions, build_workload
 from bench.collect import point_note, repeat_tables, telemetry_tables
 from bench.compose import Point, restore_point
 from bench.plan import Task
+from bench.probe import probe
 from bench.redact import redact
 from bench.runner import PointRun, measure_repeat, num_batches, peak_rss_bytes
 from bench.shards import ShardKey, write_shard
+from bench.step_work import step_work
 from bench.telemetry import Sampler
 
 
@@ -54,7 +57,7 @@ def prepare(description: Mapping[str, Any]) -> list[PointRun]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(configs[0].device)
     runs = [
-        PointRun(point, session, build_workload(point.config), process_id)
+        PointRun(point, session, build_workload(point.config).fitted(session.encode), process_id)
         for point, session in zip(points, sessions, strict=True)
     ]
     for run in runs:
@@ -70,8 +73,9 @@ def measure(
     Args:
         own_pid: the root of the process tree whose load is our own; all other is foreign.
     """
-    gpu = _gpu(run.point.config.device)
-    with Sampler(gpu=gpu, own_pid=own_pid) as sampler:
+    config = run.point.config
+    reached = asdict(probe(config.device))
+    with Sampler(gpu=_gpu(config.device), own_pid=own_pid) as sampler:
         found = measure_repeat(run, repeat, on_batch)
         samples = sampler.samples(until_s=found.window_s[1])
     assert run.warmed is not None
@@ -79,10 +83,12 @@ def measure(
     note = point_note(run) | {
         "host": host,
         "peak_rss_bytes": peak_rss_bytes(),
-        "device_memory": _device_memory(run.point.config.device),
+        "device_memory": _device_memory(config.device),
+        "probe": reached,
+        "step_work": step_work(config, found.requests),
         "warmup": {"num_batches": run.warmed.num_batches, "stable": run.warmed.stable},
         "code": provenance.git_state(),
-        "machine": provenance.machine(run.point.config.device, torch.get_num_threads()),
+        "machine": provenance.machine(config.device, torch.get_num_threads()),
     }
     key = ShardKey(run.point.config_hash, run.process_id, repeat)
     tables = repeat_tables(run, found, host)

@@ -1,7 +1,7 @@
 """Where a sweep's processes run: on this machine, as jobs of SLURM, or on a Ray cluster."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.plan import Task
@@ -17,7 +17,7 @@ class Launch:
         refusable: nothing was measured yet, so what the user can mend ends the run.
         fits_together: whether the loaded models of these tasks fit beside each other here.
         on_batch: called after every timed batch, as far as the launcher learns of it.
-        time_budget_s: seconds after which no further process is started here, None for no limit.
+        budget: of time; spent, no further process is started here.
     """
 
     run_folder: Path
@@ -26,7 +26,7 @@ class Launch:
     refusable: bool
     fits_together: Callable[[Sequence[Task]], bool]
     on_batch: Callable[[], None]
-    time_budget_s: float | None = None
+    budget: Budget = field(default_factory=lambda: Budget(None))
 
 
 def launch(config: LauncherConfig, given: Launch) -> None:
@@ -54,7 +54,7 @@ def _run_here(given: Launch) -> None:
         given.seed,
         given.fits_together,
         given.on_batch,
-        Budget(given.time_budget_s),
+        given.budget,
     )
     refusable = given.refusable
     try:

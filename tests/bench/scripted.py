@@ -1,12 +1,12 @@
 """A session without a model: it replays scripted deliveries to test the harness alone."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.backends import Delivery, Forward, Identity, RowBlock, Trace
+from bench.backends import Delivery, Forward, Identity, RowBlock, Trace, unmarked
 from bench.timing import HostStopwatch
 
 EOS, LENGTH = 1, 8
@@ -70,8 +70,15 @@ class ScriptedSession:
         *,
         first_canvas: Sequence[Sequence[int]] | None = None,
         max_new_tokens: int | None = None,
+        mark: Callable[[], None] = unmarked,
     ) -> Iterator[Forward | Delivery]:
         self.asked.append({"prompts": prompts, "keys": row_keys, "first_canvas": first_canvas})
+        for event in self.events(len(prompts)):
+            mark()
+            yield event
+
+    def events(self, num_rows: int) -> Iterator[Forward | Delivery]:
+        """What happens, to a batch of so many rows."""
         yield Forward("prefill", 0, 1)
         for index, (slots, steps) in enumerate(self.canvases):
             if index:
@@ -90,7 +97,7 @@ class ScriptedSession:
                 stop_reason="converged",
                 finish_reason="eos" if is_last else None,
             )
-            yield Delivery(index, [row] * len(prompts), self._trace(slots, steps, len(prompts)))
+            yield Delivery(index, [row] * num_rows, self._trace(slots, steps, num_rows))
 
     def _trace(self, slots: Sequence[int], steps: int, rows: int) -> Trace:
         shape = (steps, rows, len(slots))

@@ -76,7 +76,7 @@ def test_config_hash_names_what_is_measured_and_nothing_else() -> None:
         ("sampler.max_steps=3", "did you mean 'sampler.max_denoising_steps'"),
         ("precision=fp9", "expected one of [fp32, bf16, fp8]"),
         ("precision=fp8,fp9", "expected one of [fp32, bf16, fp8]"),
-        ("workload=nothing", "valid: fixed_work, tiny, tiny_hard"),
+        ("workload=nothing", "valid: fixed_work, long_context, text, tiny, tiny_hard"),
         ("workload.num_prompts=many", "could not be converted to Integer"),
         ("workload.max_new_tokens=0", "workload.max_new_tokens is 0; it must be >= 1"),
         ("batch_size=0", "batch_size is 0; it must be >= 1"),

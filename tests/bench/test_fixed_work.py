@@ -161,6 +161,10 @@ def test_a_point_tells_speeds_and_no_contents(decoding: str, tmp_path: Path) -> 
     row = merged(tmp_path)["points"].iloc[0]
     assert row["device"] == "NVIDIA H100 80GB HBM3"
     assert (row["peak_device_allocated_bytes"], row["peak_device_reserved_bytes"]) == (5, 7)
+    step = row["step_ms" if decoding == "diffusion" else "decode_ms"]
+    assert 0 < row["streaming_floor_ms"] < row["op_floor_ms"] < step
+    assert row["op_floor_share"] == pytest.approx(row["op_floor_ms"] / step)
+    assert 9 < row["step_context"] < 49
     fake = SimpleNamespace(path=tmp_path, info={}, **tables)
     view = View.of(fake)
     assert view.dummy

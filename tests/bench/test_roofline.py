@@ -3,7 +3,7 @@
 import pytest
 
 from bench.devices import DEVICES, device, recognised
-from bench.roofline import op_floor_s, streaming_floor_s, tokens_per_s
+from bench.roofline import floor_columns, op_floor_s, streaming_floor_s, tokens_per_s
 from bench.roofline_table import print_roofline
 from model import preset
 from model.precision import Precision
@@ -67,3 +67,50 @@ def test_the_table_prints(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "projected" in text
     assert "experts" in text
+
+
+WORK = {
+    "context": 12,
+    "expert_bytes": 1e6,
+    "groups": [
+        {"name": "experts", "weight_bytes": 0.0, "activation_bytes": 0.0, "flops": 8e9}
+        | {"is_fp8": True},
+        {"name": "logits", "weight_bytes": 2e6, "activation_bytes": 1e6, "flops": 1e6}
+        | {"is_fp8": False},
+    ],
+}
+PROBE = {"copy_bytes_per_s": 1e9, "fp32_flops": 1e12, "bf16_flops": 2e12, "fp8_flops": 4e12}
+ROW = {
+    "decoding": "diffusion",
+    "precision": "fp8",
+    "emulated": False,
+    "device": "NVIDIA H200",
+    "distinct_experts_per_layer": 4.0,
+    "step_ms": 14.0,
+    "decode_ms": None,
+}
+
+
+def test_a_points_share_is_of_what_its_device_reached() -> None:
+    found = floor_columns(ROW, WORK, PROBE)
+    # experts: max(4 MB / 1 GB/s, 8 GFLOP / 4 TFLOP/s) = 4 ms; logits: max(3 MB, ...) = 3 ms
+    assert found["op_floor_ms"] == pytest.approx(7.0)
+    assert found["op_floor_share"] == pytest.approx(0.5)
+    assert found["streaming_floor_ms"] == pytest.approx(6e6 / 4.8e12 * 1e3)
+    arithmetic = floor_columns(ROW | {"distinct_experts_per_layer": 1.0}, WORK, PROBE)
+    assert arithmetic["op_floor_ms"] == pytest.approx(2.0 + 3.0)  # fp8 products bind now
+    wide = floor_columns(ROW | {"precision": "fp32", "device": "cpu"}, WORK, PROBE)
+    assert wide["streaming_floor_ms"] is wide["streaming_floor_share"] is None
+
+
+@pytest.mark.parametrize(
+    ("row", "work", "probe"),
+    [
+        (ROW | {"emulated": True}, WORK, PROBE),
+        (ROW | {"distinct_experts_per_layer": None}, WORK, PROBE),
+        (ROW, None, PROBE),
+        (ROW, WORK, None),
+    ],
+)
+def test_a_floor_that_cannot_be_known_is_unknown(row, work, probe) -> None:
+    assert floor_columns(row, work, probe) == {}
