@@ -17,6 +17,7 @@ from bench.rows import (
     request_row,
     step_rows,
 )
+from bench.stats import process_estimate
 from bench.store import RunFolder
 from bench.summary import point_row
 from bench.tables import COLUMNS, SCHEMA_VERSION, check, frame, schema
@@ -280,3 +281,22 @@ def test_whole_floats_and_numpy_values_are_taken() -> None:
     row = REPAIR | {"steps": np.int32(4), "corrupted": 2.0, "correct": np.bool_(True)}
     found = check("repairs", frame("repairs", [row], KEYS))
     assert found[["steps", "corrupted", "correct"]].iloc[0].tolist() == [4, 2, True]
+
+
+def test_the_median_rate_s_interval_is_between_processes() -> None:
+    """Many requests of two processes that differ say no more of a third than two values do."""
+    pace = (1.0, 1.1)
+    found = [
+        request(
+            i, 0, process_id=p, delivered_tokens=3, deliveries=[(0.1 * slow, 1), (0.3 * slow, 2)]
+        )
+        for p, slow in enumerate(pace)
+        for i in (0, 1)
+    ]
+    row = point_row(tables(found), KNOBS)
+    low, high = row["decode_tok_per_s_median_lo"], row["decode_tok_per_s_median_hi"]
+    rates = [2 / (0.2 * slow) for slow in pace]
+    expected = process_estimate(rates).interval
+    assert expected is not None
+    assert (low, high) == pytest.approx(expected)
+    assert high / low > 1.2
