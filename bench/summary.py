@@ -119,9 +119,9 @@ def _speed(requests: pd.DataFrame, canvases: pd.DataFrame, steps: pd.DataFrame) 
         row |= _rate(name, known[top], known[bottom], known["request_id"], known["process_id"])
     rates = (times["decode_tokens"] / times["decode_s"]).dropna()
     row |= _quantile("decode_tok_per_s_median", rates.to_numpy(), 0.5)
-    medians = rates.groupby(times["process_id"]).median()
-    if len(medians) > 1:
-        between = process_estimate(medians.to_numpy()).interval
+    by_process = rates.groupby(times["process_id"]).median()
+    if len(by_process) > 1:
+        between = process_estimate(by_process.to_numpy()).interval
         row |= _estimate("decode_tok_per_s_median", row["decode_tok_per_s_median"], between)
     row |= _quantile("first_canvas_s", requests["first_canvas_s"].to_numpy(), 0.5)
     for share in (50, 95):
