@@ -278,9 +278,13 @@ class SpareCache:
     as its slots are rounded up (`num_slots_for`) and it serves every smaller request. A larger one
     gets a new cache and with it new graphs, so a measurement begins with its longest request. With
     `kernels=torch` a graph attends over all slots, needed or not.
+
+    Attributes:
+        owner: whose requests these are; another owner's want a spare cache of their own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: object = None) -> None:
+        self.owner = owner
         self._spare: tuple[tuple[object, ...], KVCache] | None = None
 
     @contextmanager

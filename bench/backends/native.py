@@ -12,6 +12,7 @@ from bench.chat_template import ChatTemplate, encode_prompt
 from bench.thought import Thought
 from bench.timing import CudaStopwatch, HostStopwatch, Stopwatch
 from model.cost import weight_bytes
+from model.kv_cache import SpareCache
 from model.loading import LoadedModel
 from model.routing import observed_routing
 from model.sampling import (
@@ -95,8 +96,12 @@ class NativeSession:
         max_new_tokens: int | None = None,
         mark: Mark = unmarked,
     ) -> Iterator[Forward | Delivery]:
+        model = self.loaded.model
+        if model.spare_cache.owner is not self:
+            # A larger cache, left by the point before, would make this one's steps slower.
+            model.spare_cache = SpareCache(owner=self)
         events = engine.generate(
-            self.loaded.model,
+            model,
             prompts,
             self.sampling,
             max_new_tokens=max_new_tokens or self.max_new_tokens,

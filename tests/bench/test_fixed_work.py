@@ -118,6 +118,29 @@ def test_text_needs_a_tokenizer_and_token_ids_do_not() -> None:
         build_sessions(["x"], [tiny.config], 0)
 
 
+def test_a_point_s_cache_is_as_large_as_its_own_requests_need() -> None:
+    """Whatever ran before in the same process: slots that nobody fills take time too."""
+    long, short = (
+        point(
+            "sampler=forced", "sampler.max_denoising_steps=1", f"workload.prompt_tokens={n}"
+        ).config
+        for n in (440, 9)
+    )
+    sessions = build_sessions(["long", "short"], [long, short], 0)
+    sizes = []
+    for config, session in zip((long, short), sessions, strict=True):
+        for prompt in build_workload(config).prompts:
+            assert isinstance(session, NativeSession)
+            run_batch(session, [prompt], process_id=0, repeat=0)
+            spare = session.loaded.model.spare_cache
+            assert spare.owner is session
+            assert spare._spare is not None
+            sizes.append(spare._spare[1])
+    assert sizes[0] is sizes[1]
+    assert sizes[2] is sizes[3]
+    assert sizes[0].num_slots >= 440 > sizes[2].num_slots
+
+
 def test_only_the_beginning_of_a_long_answer_is_watched() -> None:
     config = point("model=tiny-autoregressive").config
     (session,) = build_sessions(["x"], [config], 0)
