@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from bench.records import RequestRecord
 
@@ -49,6 +48,8 @@ def is_steady(times: Sequence[float]) -> bool:
         return False
     if np.ptp(values) == 0:
         return True
+    from scipy import stats  # a second to import, which every worker would pay
+
     fit = stats.linregress(np.arange(len(values)), values)
     half = stats.t.ppf(0.975, len(values) - 2) * fit.stderr
     return bool(abs(fit.slope) <= half)

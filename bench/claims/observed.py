@@ -71,7 +71,7 @@ class Observed:
         if self.value(metric) is None:
             return None
         if metric == _MEDIAN and self.num_processes > 1:
-            # The row's own interval pools the requests of all processes.
+            # The row of an older run pools the requests of all processes.
             return between_processes(self.by_process(metric))
         if metric in ("tokens_per_forward_denoise", "tokens_per_forward_all"):
             return self._tokens_per_forward(metric)
