@@ -12,6 +12,7 @@ from model.kv_cache import KVCache
 from model.layers import GatedMLP, RMSNorm
 from model.ops import Ops
 from model.ops.reference import rounded_softmax
+from model.stop_flag import StopFlag
 from model.transformer import AnyPrefix, Surroundings, Transformer
 
 
@@ -33,11 +34,16 @@ class SelfConditioning(nn.Module):
 
 
 class DiffusionTransformer(Transformer):
-    """Prompts and finished canvases pass causally (`encode`), an open one both ways (`denoise`)."""
+    """Prompts and finished canvases pass causally (`encode`), an open one both ways (`denoise`).
+
+    Attributes:
+        stop_flag: where steps that are issued ahead tell the host whether to go on.
+    """
 
     def __init__(self, config: ModelConfig, ops: Ops) -> None:
         super().__init__(config, ops)
         self.self_conditioning = SelfConditioning(config, ops)
+        self.stop_flag = StopFlag()
 
     def denoise(
         self, canvas_BL: Tensor, signal_BLD: Tensor | None, cache: KVCache | Cache

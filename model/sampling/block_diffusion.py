@@ -19,6 +19,7 @@ from model.sampling.policies import (
     LinearTemperature,
     StableAndConfident,
 )
+from model.stop_flag import StopFlag
 from model.transformer import AnyPrefix, Surroundings
 
 
@@ -123,6 +124,11 @@ class Denoiser:
         schedule = LinearTemperature(sampling.t_min, sampling.t_max)
         self._temperatures_N = schedule.table(sampling.max_denoising_steps).to(model.device)
         self._around: Surroundings | AnyPrefix | None = None
+        # Where steps are issued ahead of the device, their answers come ahead of their ends.
+        ahead = self._stop is not None and model.wrap_step.fixed_shapes
+        self._flag = model.stop_flag if ahead else None
+        if self._flag is not None:
+            self._flag.settle()
 
     def step(
         self, state: CanvasState, cache: KVCache, noise: CanvasNoise, index: int
@@ -136,6 +142,8 @@ class Denoiser:
                 self._around = model.surround_canvas(state.canvas_BL.shape[1], cache)
             state = replace(state, signal_BLD=model.no_signal(state.canvas_BL))
         assert self._around is not None
+        if self._flag is not None:
+            self._flag.arm(model.device)
         candidates = noise.candidate_NBL
         return self._step(
             model,
@@ -149,7 +157,14 @@ class Denoiser:
                 None if candidates is None else candidates[index],
             ),
             self._temperatures_N[index],
+            self._flag,
         )
+
+    def all_done(self, state: CanvasState) -> bool:
+        """The stop check: the only wait for the device between two denoise steps."""
+        if self._flag is None:
+            return bool(state.done_B.all().item())
+        return self._flag.read(state.done_B)
 
 
 def _step(
@@ -160,6 +175,7 @@ def _step(
     state: CanvasState,
     noise: _StepNoise,
     temperature: Tensor,
+    flag: StopFlag | None,
 ) -> tuple[CanvasState, StepTrace]:
     """The whole step as a function of tensors, which `model.execution` may compile."""
     raw_BLV = model.scores_in(state.canvas_BL, state.signal_BLD, around)
@@ -171,7 +187,6 @@ def _step(
     accepted = accept(entropy)
     trace = StepTrace(state.canvas_BL, candidate, accepted, argmax, entropy)
     canvas = torch.where(accepted, candidate, noise.renoise_BL)
-    signal = model.embedding.soft(belief_BLV)
 
     done = state.done_B
     if len(done) > 1:  # rows that are done keep what they have; a lone row ends the loop
@@ -183,4 +198,8 @@ def _step(
     steps = state.steps_B + ~done
     if stop is not None:
         done = done | stop(unchanged, entropy)
+    if flag is not None:
+        flag.write(done)
+    # Last, so that the host reads the answer meanwhile.
+    signal = model.embedding.soft(belief_BLV)
     return CanvasState(canvas, argmax, signal, unchanged, done, steps), trace

@@ -2,7 +2,7 @@
 
 Blocks come one after the other: a diffusion block is a canvas denoised over several steps, an
 autoregressive block is one token. The host waits for the device in two named places only,
-`_all_done` (the stop check) and `_to_host` (a block's text, once a block).
+`Denoiser.all_done` (the stop check) and `_to_host` (a block's text, once a block).
 
 Legend: B seqs, L block length, T steps.
 """
@@ -178,7 +178,8 @@ class _CanvasBlocks:
             state, trace = self._denoiser.step(state, self._cache, noise, index)
             self._traces.append(trace)
             yield StepDone(Phase.DENOISE, block, index + 1)
-            if self._sampling.early_stop and index + 1 < num_steps and _all_done(state.done_B):
+            may_stop = self._sampling.early_stop and index + 1 < num_steps
+            if may_stop and self._denoiser.all_done(state):
                 break
         self._state = state
 
@@ -274,11 +275,6 @@ class _Ledger:
             return delivery.block_tokens
         num_padding = len(delivery.block_tokens) - len(delivery.tokens)
         return delivery.tokens + [self._pad] * num_padding
-
-
-def _all_done(done_B: Tensor) -> bool:
-    """The stop check: the only wait for the device between two denoise steps."""
-    return bool(done_B.all().item())
 
 
 def _to_host(*tensors: Tensor) -> list[Tensor]:
