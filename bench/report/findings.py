@@ -19,6 +19,7 @@ from bench.report.view import Point, View
 
 _SPEED = "delivered_tok_per_s"
 _HIGH_CAP_RATE = 0.1
+_SHARED = ("backend", "batch_size", "prompts_sha256", "max_new_tokens", "eos_policy")
 
 
 def compared_pair(view: View) -> tuple[Point, Point] | None:
@@ -35,7 +36,7 @@ def compared_pair(view: View) -> tuple[Point, Point] | None:
 
 
 def pairs_by_precision(view: View) -> list[tuple[Point, Point]]:
-    """(diffusion, autoregressive) for every precision both were measured in."""
+    """(diffusion, autoregressive) for every precision in which both did the same, the same way."""
     rated = [p for p in view.points if p.usable and p.number(_SPEED)]
     return [
         (mine, theirs)
@@ -44,7 +45,15 @@ def pairs_by_precision(view: View) -> list[tuple[Point, Point]]:
         if mine.is_diffusion
         and theirs.decoding == "autoregressive"
         and mine.precision == theirs.precision
+        and _alike(mine, theirs)
     ]
+
+
+def _alike(diffusion: Point, autoregressive: Point) -> bool:
+    """Run by the same engine on the same work; only diffusion may have a sampler's axis besides."""
+    same = all(diffusion.text(name) == autoregressive.text(name) for name in _SHARED)
+    axes = set(autoregressive.variant.split("-")) - {""}
+    return same and axes <= set(diffusion.variant.split("-"))
 
 
 def speed_ratio(diffusion: Point, autoregressive: Point) -> float | None:

@@ -28,6 +28,10 @@ def notices(view: View) -> list[Notice]:
     if view.simulated:
         text = "No model ran: these are numbers of a simulation, made to test the harness."
         found.append(Notice("Simulated", text, True))
+    configs = (view.info.get("config") or {}).values()
+    if any(isinstance(config, dict) and config.get("rehearsal") for config in configs):
+        text = "A large experiment at a size for a processor: its speeds stand for nothing."
+        found.append(Notice("Rehearsal", text, True))
     if any(p.dummy for p in view.points):
         found.append(Notice("Dummy weights", _dummy_text(view), True))
     if view.one_process:
