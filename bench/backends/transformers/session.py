@@ -17,7 +17,7 @@ from bench.backends.transformers.generation import diffusion_settings, greedy_se
 from bench.backends.transformers.hooks import Block, CanvasHooks, TokenHooks
 from bench.backends.transformers.ledger import Ledger
 from bench.backends.transformers.loading import Upstream
-from bench.chat_template import ChatTemplate
+from bench.chat_template import ChatTemplate, encode_prompt
 from bench.thought import Thought
 from bench.timing import CudaStopwatch, HostStopwatch, Stopwatch
 from model import DiffusionSampling, EosPolicy, GreedySampling
@@ -68,11 +68,8 @@ class TransformersSession:
     def encode(self, text: str) -> list[int]:
         tokenizer = self.upstream.tokenizer
         assert tokenizer is not None
-        if self.template is None:
-            bare = tokenizer.encode(text, add_special_tokens=False).ids
-            return [self.upstream.config.bos_token_id, *bare]
-        rendered = self.template.render([{"role": "user", "content": text}])
-        return list(tokenizer.encode(rendered, add_special_tokens=False).ids)
+        bos = self.upstream.config.bos_token_id
+        return encode_prompt(text, tokenizer, self.template, bos)
 
     def decode(self, tokens: Sequence[int]) -> str:
         tokenizer = self.upstream.tokenizer
