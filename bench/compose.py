@@ -38,7 +38,7 @@ from bench.schema import (
 DecodingOf = Callable[[str], str]
 
 # What a run is called and where it lies does not change what is measured.
-_NOT_HASHED = ("run_dir", "sweep", "stages", "stage", "launcher", "time_budget_s")
+_NOT_HASHED = ("run_dir", "sweep", "stages", "stage", "rehearsal", "launcher", "time_budget_s")
 _REHEARSAL = "_rehearsal"
 
 

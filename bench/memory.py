@@ -35,7 +35,11 @@ class Need:
 
 
 def need(config: RunConfig) -> Need:
-    """Weights in the width they are kept in, key/value cache, and fp32 logits of a canvas."""
+    """Weights in the width they are kept in, key/value cache, and what sampling a canvas holds.
+
+    On a processor that is fp32 scores three times; on a GPU bf16 scores and probabilities, in a
+    graph's own memory and once more outside of it.
+    """
     model = _architecture(config.model)
     on_cpu = config.device == "cpu"
     workload = config.workload
@@ -48,7 +52,7 @@ def need(config: RunConfig) -> Need:
         # On a processor narrow precisions are emulated: matrices are kept in fp32.
         weights=num_parameters(model) * 4 if on_cpu else _stored_bytes(model, config),
         cache=cache_bytes(model, config.batch_size, positions, value_bytes=4 if on_cpu else 2),
-        logits=3 * config.batch_size * canvas * model.vocab_size * 4,
+        logits=config.batch_size * canvas * model.vocab_size * (3 * 4 if on_cpu else 2 * (2 + 2)),
     )
 
 
@@ -61,9 +65,12 @@ def _stored_bytes(model: ModelConfig, config: RunConfig) -> int:
 
 
 def _loading_bytes(config: RunConfig) -> int:
-    """What narrowing a layer's experts takes for a moment on a GPU: them in fp32, three times."""
+    """What making a layer takes for a moment on a GPU: its experts in fp32 and in bf16.
+
+    And half as much again, assumed, for freed blocks that the allocator cannot use.
+    """
     model = _architecture(config.model)
-    return 3 * 4 * model.moe.num_experts * 3 * model.hidden_size * model.moe.hidden_size
+    return 3 * (4 + 2) // 2 * model.moe.num_experts * 3 * model.hidden_size * model.moe.hidden_size
 
 
 def _overhead_bytes(config: RunConfig) -> int:

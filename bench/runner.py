@@ -89,8 +89,10 @@ def _warm(run: PointRun) -> WarmUp:
 def _warm_batch(run: PointRun, index: int) -> Sequence[RequestRecord]:
     """The longest prompt first: a graph captured with it serves all that are shorter."""
     prompts = run.workload.prompts
-    longest = max(prompts, key=lambda prompt: len(prompt.ids(run.session.encode)))
-    batch = [prompts[index % len(prompts)] if index else longest] * run.point.config.batch_size
+    chosen = prompts[index % len(prompts)]
+    if index == 0:
+        chosen = max(prompts, key=lambda prompt: len(prompt.ids(run.session.encode)))
+    batch = [chosen] * run.point.config.batch_size
     return run_batch(run.session, batch, process_id=run.process_id, repeat=-1)
 
 

@@ -15,7 +15,10 @@ _POLLS_A_QUERY = 1000
 
 
 class StopFlag:
-    """One word that the device writes and the host waits for."""
+    """One word that the device writes and the host waits for: a step's index and its answer.
+
+    With the index in it, what an earlier step writes late is never taken for a later one's answer.
+    """
 
     def __init__(self) -> None:
         self._word_1: Tensor | None = None
@@ -27,19 +30,19 @@ class StopFlag:
             torch.cuda.current_stream(self._device).synchronize()
 
     def arm(self, device: torch.device) -> None:
-        """Before a step is issued: its answer is not known. Nothing may be writing any more."""
+        """Before a step is issued: its answer is not known."""
         if self._word_1 is None or self._device != device:
             pinned = device.type == "cuda"
             self._word_1 = torch.empty(1, dtype=torch.int64, pin_memory=pinned)
             self._device = device
         self._word_1.fill_(_UNKNOWN)
 
-    def write(self, done_B: Tensor) -> None:
-        """Within a step: all done or not, without waiting."""
+    def write(self, index: Tensor, done_B: Tensor) -> None:
+        """Within step `index` (int64, one element) of a canvas: all done or not; does not wait."""
         assert self._word_1 is not None, "a flag is armed before its step"
-        self._word_1.copy_(done_B.all()[None], non_blocking=True)
+        self._word_1.copy_((2 * index + done_B.all()).view(1), non_blocking=True)
 
-    def read(self, done_B: Tensor) -> bool:
+    def read(self, index: int, done_B: Tensor) -> bool:
         """After a step was issued: waits for its answer alone, not for its end.
 
         Args:
@@ -48,9 +51,9 @@ class StopFlag:
         assert self._word_1 is not None, "a flag is armed before its step"
         for polls in itertools.count(1):
             word = int(self._word_1)
-            if word != _UNKNOWN:
-                return bool(word)
-            if polls % _POLLS_A_QUERY == 0 and self._is_idle() and int(self._word_1) == _UNKNOWN:
+            if word >> 1 == index:
+                return bool(word & 1)
+            if polls % _POLLS_A_QUERY == 0 and self._is_idle() and int(self._word_1) == word:
                 break
         return bool(done_B.all())
 

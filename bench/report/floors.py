@@ -22,7 +22,8 @@ def floors_table(view: View) -> Table | None:
         ("products", "TFLOP/s reached"),
     )
     return Table(
-        "A step against its floors; rates reached were measured by the point's own process.",
+        "A step, measured, against its floors, computed from its work. Copy and products: rates "
+        "that the point's own process reached, measured.",
         header,
         tuple(_cells(point) for point in known),
     )

@@ -127,6 +127,7 @@ class Denoiser:
         # Where steps are issued ahead of the device, their answers come ahead of their ends.
         ahead = self._stop is not None and model.wrap_step.fixed_shapes
         self._flag = model.stop_flag if ahead else None
+        self._indices_N = torch.arange(sampling.max_denoising_steps, device=model.device)
         if self._flag is not None:
             self._flag.settle()
 
@@ -158,13 +159,14 @@ class Denoiser:
             ),
             self._temperatures_N[index],
             self._flag,
+            None if self._flag is None else self._indices_N[index],
         )
 
-    def all_done(self, state: CanvasState) -> bool:
-        """The stop check: the only wait for the device between two denoise steps."""
+    def all_done(self, state: CanvasState, index: int) -> bool:
+        """The stop check after step `index`: the only wait for the device between two steps."""
         if self._flag is None:
             return bool(state.done_B.all().item())
-        return self._flag.read(state.done_B)
+        return self._flag.read(index, state.done_B)
 
 
 def _step(
@@ -176,6 +178,7 @@ def _step(
     noise: _StepNoise,
     temperature: Tensor,
     flag: StopFlag | None,
+    index: Tensor | None,
 ) -> tuple[CanvasState, StepTrace]:
     """The whole step as a function of tensors, which `model.execution` may compile."""
     raw_BLV = model.scores_in(state.canvas_BL, state.signal_BLD, around)
@@ -198,8 +201,8 @@ def _step(
     steps = state.steps_B + ~done
     if stop is not None:
         done = done | stop(unchanged, entropy)
-    if flag is not None:
-        flag.write(done)
+    if flag is not None and index is not None:
+        flag.write(index, done)
     # Last, so that the host reads the answer meanwhile.
     signal = model.embedding.soft(belief_BLV)
     return CanvasState(canvas, argmax, signal, unchanged, done, steps), trace

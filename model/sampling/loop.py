@@ -179,7 +179,7 @@ class _CanvasBlocks:
             self._traces.append(trace)
             yield StepDone(Phase.DENOISE, block, index + 1)
             may_stop = self._sampling.early_stop and index + 1 < num_steps
-            if may_stop and self._denoiser.all_done(state):
+            if may_stop and self._denoiser.all_done(state, index):
                 break
         self._state = state
 

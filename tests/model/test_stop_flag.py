@@ -36,7 +36,7 @@ def test_canvases_stop_at_the_same_step(together: bool, monkeypatch: pytest.Monk
     waited = [steps_and_tokens(loaded, batch) for batch in batches]
     reads = []
     read = StopFlag.read
-    monkeypatch.setattr(StopFlag, "read", lambda flag, done: reads.append(1) or read(flag, done))
+    monkeypatch.setattr(StopFlag, "read", lambda *given: reads.append(1) or read(*given))
     loaded.model.wrap_step = FixedShapes()
     ahead = [steps_and_tokens(loaded, batch) for batch in batches]
     assert ahead == waited
@@ -46,13 +46,20 @@ def test_canvases_stop_at_the_same_step(together: bool, monkeypatch: pytest.Monk
 
 def test_a_word_is_unknown_until_its_step_writes_it() -> None:
     flag, device = StopFlag(), torch.device("cpu")
-    for answer in (True, False):
+    for index, answer in enumerate((True, False)):
         flag.arm(device)
-        flag.write(torch.tensor([True, answer]))
-        assert flag.read(torch.tensor([not answer])) is answer
+        flag.write(torch.tensor(index), torch.tensor([True, answer]))
+        assert flag.read(index, torch.tensor([not answer])) is answer
     flag.arm(device)
     for answer in (True, False):  # nobody wrote: the device's own answer counts
-        assert flag.read(torch.tensor([answer, True])) is answer
+        assert flag.read(0, torch.tensor([answer, True])) is answer
+
+
+def test_what_an_earlier_step_writes_late_is_not_the_later_ones_answer() -> None:
+    flag = StopFlag()
+    flag.arm(torch.device("cpu"))
+    flag.write(torch.tensor(4), torch.tensor([True]))
+    assert flag.read(5, torch.tensor([False])) is False
 
 
 def test_forced_steps_need_no_flag(monkeypatch: pytest.MonkeyPatch) -> None:
