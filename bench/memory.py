@@ -16,7 +16,7 @@ from model.precision import Precision
 
 _PROCESS_BYTES = 700 << 20  # torch and what it loads, on the host
 _CUDA_BYTES = 3 << 30  # context, libraries' work space, activations of a prefill, on a GPU
-_HEADROOM = 0.9
+_HEADROOM = 0.85  # of free memory, for several models at once: these are estimates
 _GIB = 1 << 30
 _LONGEST_PROMPT = 1024  # of the cache's slots; text workloads here are shorter
 
