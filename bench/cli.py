@@ -176,6 +176,27 @@ def roofline(context: typer.Context) -> None:
 
 
 @app.command()
+def tune(
+    model: Annotated[
+        str, typer.Option(help="A preset; its random weights are enough.")
+    ] = "diffusiongemma-26b-a4b",
+    precision: Annotated[str, typer.Option(help="fp8 | bf16")] = "fp8",
+    seconds: Annotated[float, typer.Option(help="Stop trying after so long.")] = 120,
+    into: Annotated[
+        Path | None, typer.Option(help="Write the table here, not to model/kernels/tuned.")
+    ] = None,
+) -> None:
+    """Finds tiles for the GPU that is here, for kernels=triton, by timing whole steps.
+
+    Starts from the table that the device has, so it can be run again, and for the sibling too:
+      canvasbench tune --model gemma-4-26b-a4b --precision fp8
+    """
+    from bench.tune.commands import tune as tuned
+
+    tuned(model, precision, seconds, into)
+
+
+@app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="PATH", help="A checkpoint folder.")],
     precision: Annotated[

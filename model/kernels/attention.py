@@ -8,6 +8,7 @@ of a KV head (token by token), K keys, H head dim, P splits of the keys, T tiles
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import triton
@@ -17,10 +18,13 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from model.kernels.attention_jit import (
     attend,
     combine,
+    combine_quantised,
     combine_row,
     mix_tiles,
     score_tiles,
 )
+from model.kernels.glue import Quantised, quantise_rows
+from model.kernels.overlap import overlapped
 from model.masks import Sight
 from model.ops import torch_native
 
@@ -117,6 +121,47 @@ def attention(
     Returns:
         [B, L, N * H], contiguous.
     """
+    attended = _attended(q_BNLH, k_BGKH, v_BGKH, sight, tiles)
+    return _combined(attended) if isinstance(attended, _Splits) else attended
+
+
+def attention_quantised(
+    q_BNLH: Tensor,
+    k_BGKH: Tensor,
+    v_BGKH: Tensor,
+    *,
+    sight: Sight,
+    tiles: Tiles | TwoProducts | None = None,
+) -> Quantised:
+    """`attention`, then `glue.quantise_rows`: values [B * L, N * H] and scales [B * L].
+
+    The same bits in a launch less where the keys are in a few splits.
+    """
+    attended = _attended(q_BNLH, k_BGKH, v_BGKH, sight, tiles)
+    if isinstance(attended, _Splits):
+        heads = q_BNLH.shape[1]
+        if len(attended.part_PBGMH) <= _UNROLLED and heads & (heads - 1) == 0:
+            return _combined_quantised(attended)
+        attended = _combined(attended)
+    return quantise_rows(attended.flatten(0, 1))
+
+
+class _Splits(NamedTuple):
+    """Results over several splits of the keys, with base-2 logarithms of their weights."""
+
+    part_PBGMH: Tensor
+    lse_PBGM: Tensor
+    length: int
+
+
+def _attended(
+    q_BNLH: Tensor,
+    k_BGKH: Tensor,
+    v_BGKH: Tensor,
+    sight: Sight,
+    tiles: Tiles | TwoProducts | None,
+) -> Tensor | _Splits:
+    """[B, L, N * H], or the splits it is the mean of."""
     batch, num_heads, length, size = q_BNLH.shape
     if q_BNLH.dtype is not torch.bfloat16 or size < 16 or size & (size - 1):
         mask = sight.mask(length, k_BGKH.shape[2])
@@ -127,44 +172,69 @@ def attention(
         tiles = default_tiles(rows, batch * groups, size, weights, causal=sight.causal)
     if isinstance(tiles, TwoProducts):
         return _two_products(q_BNLH, k_BGKH, v_BGKH, sight, tiles).flatten(2)
-    return _flash(q_BNLH, k_BGKH, v_BGKH, sight, tiles).flatten(2)
+    return _flash(q_BNLH, k_BGKH, v_BGKH, sight, tiles)
 
 
-def _flash(q_BNLH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, sight: Sight, tiles: Tiles) -> Tensor:
-    """Online softmax over the keys of a split, then the splits' mean: [B, L, N, H]."""
+def _flash(
+    q_BNLH: Tensor, k_BGKH: Tensor, v_BGKH: Tensor, sight: Sight, tiles: Tiles
+) -> Tensor | _Splits:
+    """Online softmax over the keys of a split; of one alone [B, L, N * H]."""
     batch, num_heads, length, size = q_BNLH.shape
     groups, num_keys = k_BGKH.shape[1], k_BGKH.shape[2]
     rows = length * (num_heads // groups)
     columns = min(tiles.columns, size)
     blocks = triton.cdiv(rows, tiles.rows)
     splits = _splits(blocks * batch * groups * (size // columns), tiles)
-    out_BLNH = q_BNLH.new_empty((batch, length, num_heads, size))
-    part, lse = out_BLNH, out_BLNH
     if splits > 1:
-        part = q_BNLH.new_empty((splits, batch, groups, rows, size), dtype=tiles.part)
+        out = q_BNLH.new_empty((splits, batch, groups, rows, size), dtype=tiles.part)
         lse = q_BNLH.new_empty((splits, batch, groups, rows), dtype=torch.float32)
+    else:
+        out = lse = q_BNLH.new_empty((batch, length, num_heads, size))
     attend[(blocks * (size // columns), splits, batch * groups)](
         q_BNLH, _source(k_BGKH, tiles.tma, tiles.keys, size),
         _source(v_BGKH, tiles.tma, tiles.keys, columns),
-        *_counts(sight), part, lse, length, num_keys,
+        *_counts(sight), out, lse, length, num_keys,
         *q_BNLH.stride()[:3], *k_BGKH.stride()[:3], *v_BGKH.stride()[:3],
         G=groups, R=num_heads // groups, H=size, ROWS=tiles.rows, KEYS=tiles.keys,
         COLUMNS=columns, SPLIT=splits > 1, **_hiding(sight), TMA=tiles.tma,
-        STAGES=tiles.stages, num_warps=tiles.warps,
+        STAGES=tiles.stages, num_warps=tiles.warps, **overlapped(q_BNLH),
     )  # fmt: skip
-    heads = {"G": groups, "R": num_heads // groups, "H": size}
+    return _Splits(out, lse, length) if splits > 1 else out.flatten(2)
+
+
+def _combined(parts: _Splits) -> Tensor:
+    """The splits' mean: [B, L, N * H]."""
+    part, lse, length = parts
+    splits, batch, groups, rows, size = part.shape
+    heads = {"G": groups, "R": rows // length, "H": size}
+    out_BLNH = part.new_empty((batch, length, groups * heads["R"], size), dtype=torch.bfloat16)
     if splits > _UNROLLED:
         columns = min(size, 64 if splits <= 128 else 32)
         combine_row[(rows * (size // columns), batch * groups)](
             part, lse, out_BLNH, length, splits, **heads,
             SPLITS=triton.next_power_of_2(splits), COLUMNS=columns, num_warps=4,
+            **overlapped(part),
         )  # fmt: skip
-    elif splits > 1:
+    else:
         combine[(triton.cdiv(rows, 4), batch * groups)](
             part, lse, out_BLNH, length, **heads, SPLITS=splits, ROWS=4, COLUMNS=size,
-            num_warps=size // 64 or 1,
+            num_warps=size // 64 or 1, **overlapped(part),
         )  # fmt: skip
-    return out_BLNH
+    return out_BLNH.flatten(2)
+
+
+def _combined_quantised(parts: _Splits) -> Quantised:
+    """The splits' mean in e4m3 and its scales, a program a token: [B * L, N * H], [B * L]."""
+    part, lse, length = parts
+    splits, batch, groups, rows, size = part.shape
+    width = groups * (rows // length) * size
+    values = part.new_empty((batch * length, width), dtype=torch.float8_e4m3fn)
+    scale = part.new_empty(batch * length, dtype=torch.float32)
+    combine_quantised[(length, batch)](
+        part, lse, values, scale, length, G=groups, R=rows // length, H=size, SPLITS=splits,
+        num_warps=min(max(width // 512, 1), 16), **overlapped(part),
+    )  # fmt: skip
+    return values, scale
 
 
 def _two_products(
@@ -184,13 +254,14 @@ def _two_products(
         q_BNLH, _source(k_BGKH, tiles.tma, tiles.keys, inner), *_counts(sight),
         weights, peak, total, length, num_keys, *q_BNLH.stride()[:3], *k_BGKH.stride()[:3],
         **common, ROWS=tiles.rows, KEYS=tiles.keys, INNER=inner, TMA=tiles.tma, STAGES=tiles.stages,
-        num_warps=tiles.warps,
+        num_warps=tiles.warps, **overlapped(q_BNLH),
     )  # fmt: skip
     mix_tiles[(triton.cdiv(rows, tiles.mix_rows) * (size // columns), batch * groups)](
         weights, peak, total, _source(v_BGKH, tiles.tma, tiles.mix_keys, columns),
         *_counts(sight), out_BLNH, length, num_keys, num_tiles, *v_BGKH.stride()[:3], **common,
         TILE=tiles.keys, ROWS=tiles.mix_rows, KEYS=tiles.mix_keys, COLUMNS=columns,
         TMA=tiles.tma, STAGES=tiles.mix_stages, num_warps=tiles.mix_warps,
+        **overlapped(q_BNLH),
     )  # fmt: skip
     return out_BLNH
 

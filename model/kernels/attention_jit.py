@@ -10,6 +10,9 @@ token), K keys, H head dim, P splits of the keys, T tiles of keys.
 import triton
 import triton.language as tl
 
+from model.kernels.glue_jit import divided, row_scale
+from model.kernels.overlap_jit import begin
+
 LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
 # A masked score: finite, so that no row becomes NaN, and a power of two, so that its product with
 # LOG2E is exact: a fused multiply-add of it and of a row's maximum, both HIDDEN, must give 0.
@@ -104,6 +107,7 @@ def attend(
     G: tl.constexpr, R: tl.constexpr, H: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
     COLUMNS: tl.constexpr, SPLIT: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr,
     PADDED: tl.constexpr, TMA: tl.constexpr, STAGES: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """One program: ROWS rows of a KV head, a split of the keys, COLUMNS of the head.
 
@@ -113,6 +117,7 @@ def attend(
     The positions cached before these tokens are counted on the device: only slots that hold one
     are read, cut evenly into the splits.
     """
+    begin(OVERLAP)
     HALVES: tl.constexpr = H // COLUMNS
     block, column = tl.program_id(0) // HALVES, tl.program_id(0) % HALVES * COLUMNS
     split = tl.program_id(1)
@@ -174,46 +179,84 @@ def attend(
     tl.store(written, mixed.to(out.dtype.element_ty), mask=real[:, None])
 
 
+@triton.jit
+def _mean(
+    part_PBGMH, lse_PBGM, place, per_split, column, real, H: tl.constexpr, SPLITS: tl.constexpr
+):  # fmt: skip
+    """Weighted mean over the splits of the rows at `place`, `per_split` rows apart, in order.
+
+    Parts do not wait for their weights: one without keys holds anything, and is loaded too.
+    """
+    logs, inside = (), place[:, None] * H + column[None, :]
+    highest = tl.full(place.shape, 3 * HIDDEN, tl.float32)
+    for split in tl.static_range(SPLITS):
+        logs += (tl.load(lse_PBGM + split * per_split + place, mask=real),)
+        highest = tl.maximum(highest, logs[split])
+    total = tl.zeros(place.shape, tl.float32)
+    mixed = tl.zeros([place.shape[0], column.shape[0]], tl.float32)
+    for split in tl.static_range(SPLITS):
+        at = part_PBGMH + split * per_split * H + inside
+        part = tl.load(at, mask=None if real is None else real[:, None]).to(tl.float32)
+        weight = tl.exp2(logs[split] - highest)
+        total += weight
+        mixed += tl.where((logs[split] > EMPTY)[:, None], part, 0.0) * weight[:, None]
+    return mixed / total[:, None]
+
+
 @triton.jit(do_not_specialize=["length"])
 def combine(
     part_PBGMH, lse_PBGM, out_BLNH, length,
     G: tl.constexpr, R: tl.constexpr, H: tl.constexpr, SPLITS: tl.constexpr, ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
-    """Weighted mean over the splits of ROWS rows and COLUMNS of the head; all loads at once."""
+    """Weighted mean over the splits of ROWS rows and COLUMNS of the head."""
+    begin(OVERLAP)
     batch, group = tl.program_id(1) // G, tl.program_id(1) % G
     row = tl.program_id(0) // (H // COLUMNS) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(0) % (H // COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
     real = row < length * R
     per_split = tl.num_programs(1).to(tl.int64) * (length * R)
     place = tl.program_id(1).to(tl.int64) * (length * R) + row
-    highest = tl.full([ROWS], 3 * HIDDEN, tl.float32)
-    for split in tl.static_range(SPLITS):
-        log = tl.load(lse_PBGM + split * per_split + place, mask=real, other=EMPTY)
-        highest = tl.maximum(highest, log)
-    total = tl.zeros([ROWS], tl.float32)
-    mixed = tl.zeros([ROWS, COLUMNS], tl.float32)
-    for split in tl.static_range(SPLITS):
-        at = split * per_split + place
-        log = tl.load(lse_PBGM + at, mask=real, other=EMPTY)
-        some = (log > EMPTY)[:, None]
-        part = tl.load(part_PBGMH + at[:, None] * H + column[None, :], mask=some, other=0.0)
-        weight = tl.exp2(log - highest)
-        total += weight
-        mixed += part.to(tl.float32) * weight[:, None]
-    mixed = mixed / total[:, None]
+    mixed = _mean(part_PBGMH, lse_PBGM, place, per_split, column, real, H, SPLITS)
     token, head = row // R, group * R + row % R
     written = (batch.to(tl.int64) * length + token) * (G * R) + head
     out = out_BLNH + written[:, None] * H + column[None, :]
     tl.store(out, mixed.to(out_BLNH.dtype.element_ty), mask=real[:, None])
 
 
+@triton.jit(do_not_specialize=["length"])
+def combine_quantised(
+    part_PBGMH, lse_PBGM, values_BLNH, scale_BL, length,
+    G: tl.constexpr, R: tl.constexpr, H: tl.constexpr, SPLITS: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):  # fmt: skip
+    """`combine` of all heads of one token, rounded to bf16, then e4m3 with the token's scale."""
+    begin(OVERLAP)
+    token, batch = tl.program_id(0), tl.program_id(1)
+    head, column = tl.arange(0, G * R), tl.arange(0, H)
+    place = (batch * G + head // R).to(tl.int64) * (length * R) + token * R + head % R
+    per_split = (tl.num_programs(1) * G).to(tl.int64) * (length * R)
+    mixed = _mean(part_PBGMH, lse_PBGM, place, per_split, column, None, H, SPLITS)
+    mixed = mixed.to(tl.bfloat16).to(tl.float32)
+    scale = row_scale(tl.max(tl.abs(mixed)))
+    written = batch.to(tl.int64) * length + token
+    tl.store(scale_BL + written, scale)
+    # Four values a thread, as fp32 parts are best loaded; sixteen, as e4m3 is best stored, would
+    # spread a warp's loads over four times as many lines.
+    at = tl.max_contiguous(head[:, None] * H + column[None, :], [1, 4])
+    values = values_BLNH + written * (G * R * H) + at
+    tl.store(values, divided(mixed, scale).to(values_BLNH.dtype.element_ty))
+
+
 @triton.jit(do_not_specialize=["length", "num_splits"])
 def combine_row(
     part_PBGMH, lse_PBGM, out_BLNH, length, num_splits,
     G: tl.constexpr, R: tl.constexpr, H: tl.constexpr, SPLITS: tl.constexpr, COLUMNS: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """`combine` of one row and many splits, at most SPLITS."""
+    begin(OVERLAP)
     batch, group = tl.program_id(1) // G, tl.program_id(1) % G
     row = tl.program_id(0) // (H // COLUMNS)
     column = tl.program_id(0) % (H // COLUMNS) * COLUMNS + tl.arange(0, COLUMNS)
@@ -237,8 +280,10 @@ def score_tiles(
     G: tl.constexpr, R: tl.constexpr, H: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
     INNER: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr, PADDED: tl.constexpr,
     TMA: tl.constexpr, STAGES: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """One tile of weights exp(score - peak), bf16, with each row's peak and total in the tile."""
+    begin(OVERLAP)
     tile, num_tiles = tl.program_id(0), tl.num_programs(0)
     batch, group = tl.program_id(2) // G, tl.program_id(2) % G
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
@@ -289,8 +334,10 @@ def mix_tiles(
     G: tl.constexpr, R: tl.constexpr, H: tl.constexpr, TILE: tl.constexpr, ROWS: tl.constexpr,
     KEYS: tl.constexpr, COLUMNS: tl.constexpr, CAUSAL: tl.constexpr, WINDOW: tl.constexpr,
     PADDED: tl.constexpr, TMA: tl.constexpr, STAGES: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """ROWS rows and COLUMNS of the head of weights @ v, tiles of TILE keys brought to one peak."""
+    begin(OVERLAP)
     block, column = tl.program_id(0) // (H // COLUMNS), tl.program_id(0) % (H // COLUMNS) * COLUMNS
     batch, group = tl.program_id(1) // G, tl.program_id(1) % G
     row = block * ROWS + tl.arange(0, ROWS)

@@ -17,11 +17,13 @@ from torch.nn import functional as F
 from model.config import ModelConfig
 from model.float8 import ScaledExperts, ScaledLinear
 from model.kernels import dense, glue
-from model.kernels.attention import attention
+from model.kernels.aside import Aside
+from model.kernels.attention import attention, attention_quantised
 from model.kernels.experts import ExpertWeights, expert_rows
 from model.kernels.glue import Branch, Quantised
 from model.kernels.heads import qkv_norm_rope_write
-from model.kernels.routing import route
+from model.kernels.routing import route, router_scores
+from model.kernels.tiles import TileTable
 from model.kv_cache import LongSlots, OpenSlots
 from model.layers import Linear, RMSNorm
 from model.masks import Sight
@@ -39,11 +41,18 @@ class Carried(NamedTuple):
 def fuse(model: Transformer) -> None:
     """Replaces the blocks of a bf16 or fp8 model by fused ones, in place."""
     assert model.dtype is torch.bfloat16, "kernels=triton computes in bf16"
-    blocks = [FusedBlock(block, model.config, i) for i, block in enumerate(model.layers())]
+    aside = Aside()
+    blocks = [FusedBlock(block, model.config, i, aside) for i, block in enumerate(model.layers())]
     for block, following in itertools.pairwise(blocks):
         block.next_branch = (following.input_branch,)
     model.blocks = nn.ModuleList(blocks)
     model.spells_masks = False
+
+
+def retile(model: Transformer, table: TileTable) -> None:
+    """Gives the blocks of a fused model other tiles than their device's; graphs keep the old."""
+    for block in model.blocks:
+        cast(FusedBlock, block).table = table
 
 
 class FusedRouter(nn.Module):
@@ -57,7 +66,8 @@ class FusedRouter(nn.Module):
 
     def forward(self, scaled_TD: Tensor) -> tuple[Tensor, Tensor]:
         """Expert indices [T, K] int32 and their weights [T, K] fp32."""
-        return route(F.linear(scaled_TD, self.weight), self.per_expert_scale, self._top_k)
+        scores = router_scores(scaled_TD, self.weight)
+        return route(scores, self.per_expert_scale, self._top_k)
 
 
 class FusedBlock(nn.Module):
@@ -66,15 +76,16 @@ class FusedBlock(nn.Module):
     Attributes:
         input_branch: the norm it starts with.
         next_branch: that of the block after it; none after the last.
+        table: tiles of its products; None for the device's.
     """
 
     layer_scalar: Tensor
     encoder_layer_scalar: Tensor | None
 
-    def __init__(self, block: Block, config: ModelConfig, layer: int) -> None:
+    def __init__(self, block: Block, config: ModelConfig, layer: int, aside: Aside) -> None:
         super().__init__()
         geometry = config.attention(config.layer_types[layer])
-        self._layer, self._eps = layer, config.rms_norm_eps
+        self._layer, self._eps, self._aside = layer, config.rms_norm_eps, aside
         self._heads = config.num_heads, geometry.num_kv_heads
         self.layer_scalar = block.layer_scalar
         self.encoder_layer_scalar = block.encoder_layer_scalar
@@ -92,6 +103,7 @@ class FusedBlock(nn.Module):
         self._k_weight = _weight(block.attention.k_norm)
         self.input_branch = Branch(_weight(block.input_norm), kind)
         self.next_branch: tuple[Branch, ...] = ()
+        self.table: TileTable | None = None
         self._post_attention_weight = _weight(block.post_attention_norm)
         self._branches = (
             Branch(_weight(block.pre_dense_norm), kind),
@@ -117,7 +129,7 @@ class FusedBlock(nn.Module):
         batch_size, length, size = x.x_BLD.shape
         x_TD = x.x_BLD.reshape(-1, size)
         q_BNLH = qkv_norm_rope_write(
-            _product(self.qkv, x.normed),
+            self._product(self.qkv, x.normed),
             self._q_weight,
             self._k_weight,
             *rope_LH,
@@ -126,16 +138,29 @@ class FusedBlock(nn.Module):
             *cache.place(self._layer),
             sight.cached_1,
         )
-        attended = attention(q_BNLH, *cache.settle(self._layer), sight=sight).flatten(0, 1)
-        out_TD = _parts(self.output, glue.quantise_rows(attended) if self._is_fp8 else attended)
-        x_TD, (for_dense, for_experts, for_router) = glue.add_rms_norm_then_norms(
-            x_TD, out_TD, self._post_attention_weight, self._eps, None, self._branches
+        slots = cache.settle(self._layer)
+        out_TD = self._parts(
+            self.output,
+            attention_quantised(q_BNLH, *slots, sight=sight)
+            if self._is_fp8
+            else attention(q_BNLH, *slots, sight=sight).flatten(0, 1),
         )
+        x_TD, (for_dense, for_experts, for_router) = glue.add_rms_norm_then_norms(
+            x_TD,
+            out_TD,
+            self._post_attention_weight,
+            self._eps,
+            None,
+            self._branches,
+            overlap=True,
+        )
+        dense_TD = self._aside.start(lambda: self._dense(for_dense), x_TD.device)
         expert_TK, weight_TK = self.router(for_router)
+        routed_ND = self._routed(for_experts, expert_TK)
         x_TD, normed = glue.end_block(
             x_TD,
-            self._dense(for_dense),
-            self._routed(for_experts, expert_TK),
+            dense_TD.join(),
+            routed_ND,
             *self._end_weights,
             self._eps,
             scalar,
@@ -149,27 +174,32 @@ class FusedBlock(nn.Module):
         """The dense MLP; [T, D], or fp32 parts of it."""
         gate_up = self.gate_up
         if not isinstance(gate_up, ScaledLinear):
-            return _product(self.down, glue.gated_gelu(_product(gate_up, x)))
-        return _parts(self.down, glue.gated_gelu_quantised(_product(gate_up, x)))
+            return self._product(self.down, glue.gated_gelu(self._product(gate_up, x)))
+        return self._parts(self.down, glue.gated_gelu_quantised(self._product(gate_up, x)))
 
     def _routed(self, x: Tensor | Quantised, expert_TK: Tensor) -> Tensor:
         """Every assignment's expert output, unweighted; [T * K, D]."""
         values_TD, scale_T = x if isinstance(x, tuple) else (x, None)
-        return expert_rows(values_TD, scale_T, expert_TK, self._expert_weights)
+        tiles = None
+        if self.table is not None:
+            tiles = self.table.for_experts(values_TD.dtype, values_TD.shape[0])
+        return expert_rows(values_TD, scale_T, expert_TK, self._expert_weights, tiles)
 
-
-def _product(linear: Linear | ScaledLinear, x: Tensor | Quantised) -> Tensor:
-    if isinstance(linear, ScaledLinear):
+    def _product(self, linear: Linear | ScaledLinear, x: Tensor | Quantised) -> Tensor:
+        if not isinstance(linear, ScaledLinear):
+            return F.linear(cast(Tensor, x), linear.weight)
         values, scale = cast(Quantised, x)
-        return dense.linear_fp8(values.flatten(0, -2), scale.flatten(), linear.weight, linear.scale)
-    return F.linear(cast(Tensor, x), linear.weight)
+        rows = values.flatten(0, -2), scale.flatten()
+        return dense.linear_fp8(*rows, linear.weight, linear.scale, table=self.table)
 
-
-def _parts(linear: Linear | ScaledLinear, x: Tensor | Quantised) -> Tensor:
-    """`_product`, or its fp32 parts, which the norm after it sums."""
-    if isinstance(linear, ScaledLinear):
-        return dense.linear_fp8_parts(*cast(Quantised, x), linear.weight, linear.scale)
-    return F.linear(cast(Tensor, x), linear.weight)
+    def _parts(self, linear: Linear | ScaledLinear, x: Tensor | Quantised) -> Tensor:
+        """`_product` right after a kernel, or its fp32 parts, which the norm after it sums."""
+        if not isinstance(linear, ScaledLinear):
+            return F.linear(cast(Tensor, x), linear.weight)
+        rows = cast(Quantised, x)
+        return dense.linear_fp8_parts(
+            *rows, linear.weight, linear.scale, table=self.table, overlap=True
+        )
 
 
 def _weight(norm: RMSNorm) -> Tensor:

@@ -6,6 +6,8 @@ Legend: T tokens, D depth, N out channels, S parts.
 import triton
 import triton.language as tl
 
+from model.kernels.overlap_jit import begin
+
 
 @triton.jit
 def _place(tokens, BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr):
@@ -29,13 +31,15 @@ def linear_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_INNER: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """One program: BLOCK_ROWS tokens by BLOCK_OUT channels over a part of the depth."""
+    begin(OVERLAP)
     first_token, first = _place(tokens, BLOCK_ROWS, BLOCK_OUT)
     part = tl.program_id(1)
-    begin = part * part_depth
+    start = part * part_depth
     acc = tl.zeros([BLOCK_OUT, BLOCK_ROWS], tl.float32)
-    for inner in range(begin, tl.minimum(begin + part_depth, depth), BLOCK_INNER):
+    for inner in range(start, tl.minimum(start + part_depth, depth), BLOCK_INNER):
         weight = weights_ND.load([first, inner])
         values = values_TD.load([first_token, inner])
         acc = tl.dot(weight, tl.trans(values), acc)

@@ -7,7 +7,7 @@ tiles, P places of the sorted assignments.
 import triton
 import triton.language as tl
 
-from model.kernels.glue_jit import divided, row_scale
+from model.kernels.overlap_jit import begin
 
 
 @triton.jit
@@ -60,16 +60,16 @@ def gated_gelu(gate, up):
 
 
 @triton.jit
-def gate_up_kernel(
+def _gate_up_tile(
+    tile,
+    block,
     x_TD,
     row_scale_T,
     weights,
     scale_EG,
     assignment_P,
     tile_expert_M,
-    num_tiles_1,
     hidden_NF,
-    largest_NP,
     assignments,
     NUM_EXPERTS: tl.constexpr,
     D: tl.constexpr,
@@ -82,15 +82,6 @@ def gate_up_kernel(
     TMA: tl.constexpr,
     PROMOTE: tl.constexpr,
 ):
-    """One program: BLOCK_ROWS of an expert's rows by BLOCK_OUT gate rows and the same up rows.
-
-    largest_NP, if given, takes the largest magnitude of each hidden row's part.
-    """
-    num_tiles = tl.load(num_tiles_1)
-    block = tl.program_id(0) // num_tiles
-    if block >= tl.cdiv(F, BLOCK_OUT):
-        return
-    tile = tl.program_id(0) % num_tiles
     expert = tl.load(tile_expert_M + tile)
     assignment = tl.load(assignment_P + tile * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS))
     valid = assignment < assignments
@@ -122,28 +113,82 @@ def gate_up_kernel(
     pointers = hidden_NF + assignment[None, :] * F + out[:, None]
     hidden = gated_gelu(gate, up)
     tl.store(pointers, hidden, mask=inside[:, None] & valid[None, :])
-    if largest_NP is not None:
-        magnitude = tl.where(inside[:, None], tl.abs(hidden.to(tl.float32)), 0.0)
-        part = largest_NP + assignment * tl.cdiv(F, BLOCK_OUT) + block
-        tl.store(part, tl.max(magnitude, 0), mask=valid)
 
 
 @triton.jit
-def down_kernel(
+def gate_up_kernel(
+    x_TD,
+    row_scale_T,
+    weights,
+    scale_EG,
+    assignment_P,
+    tile_expert_M,
+    num_tiles_1,
+    hidden_NF,
+    assignments,
+    NUM_EXPERTS: tl.constexpr,
+    D: tl.constexpr,
+    F: tl.constexpr,
+    TOP_K: tl.constexpr,
+    FP8: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_INNER: tl.constexpr,
+    TMA: tl.constexpr,
+    PROMOTE: tl.constexpr,
+    BY_TILE: tl.constexpr,
+    PERSISTENT: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
+    """BLOCK_ROWS of an expert's rows by BLOCK_OUT gate rows and the same up rows at a time."""
+    begin(OVERLAP)
+    num_tiles = tl.load(num_tiles_1)
+    BLOCKS: tl.constexpr = (F + BLOCK_OUT - 1) // BLOCK_OUT
+    if PERSISTENT:
+        for place in tl.range(
+            tl.program_id(0), num_tiles * BLOCKS, tl.num_programs(0), flatten=True
+        ):
+            _gate_up_tile(
+                place // BLOCKS, place % BLOCKS, x_TD, row_scale_T, weights, scale_EG,
+                assignment_P, tile_expert_M, hidden_NF, assignments, NUM_EXPERTS, D, F, TOP_K,
+                FP8, BLOCK_ROWS, BLOCK_OUT, BLOCK_INNER, TMA, PROMOTE,
+            )  # fmt: skip
+    else:
+        tile, block = _tile_and_block(num_tiles, BLOCKS, BY_TILE)
+        if tile < num_tiles and block < BLOCKS:
+            _gate_up_tile(
+                tile, block, x_TD, row_scale_T, weights, scale_EG,
+                assignment_P, tile_expert_M, hidden_NF, assignments, NUM_EXPERTS, D, F, TOP_K,
+                FP8, BLOCK_ROWS, BLOCK_OUT, BLOCK_INNER, TMA, PROMOTE,
+            )  # fmt: skip
+
+
+@triton.jit
+def _tile_and_block(num_tiles, BLOCKS: tl.constexpr, BY_TILE: tl.constexpr):
+    """Which row tile and which block of channels a program has; one beyond the end has none."""
+    place = tl.program_id(0)
+    if BY_TILE:
+        tile, block = place // BLOCKS, place % BLOCKS
+    else:
+        tile, block = place % num_tiles, place // num_tiles
+    return tile, block
+
+
+@triton.jit
+def _down_tile(
+    tile,
+    block,
     hidden_NF,
     row_scale_N,
-    largest_NP,
     weights,
     scale_ED,
     assignment_P,
     tile_expert_M,
-    num_tiles_1,
     out_ND,
     assignments,
     NUM_EXPERTS: tl.constexpr,
     D: tl.constexpr,
     F: tl.constexpr,
-    PARTS: tl.constexpr,
     FP8: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
@@ -151,15 +196,6 @@ def down_kernel(
     TMA: tl.constexpr,
     PROMOTE: tl.constexpr,
 ):
-    """One program: BLOCK_ROWS of an expert's hidden rows by BLOCK_OUT of the model's width.
-
-    With largest_NP the rows are bf16 and quantised here.
-    """
-    num_tiles = tl.load(num_tiles_1)
-    block = tl.program_id(0) // num_tiles
-    if block >= tl.cdiv(D, BLOCK_OUT):
-        return
-    tile = tl.program_id(0) % num_tiles
     expert = tl.load(tile_expert_M + tile)
     assignment = tl.load(assignment_P + tile * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS))
     valid = assignment < assignments
@@ -168,20 +204,10 @@ def down_kernel(
     WHOLE: tl.constexpr = F % BLOCK_INNER == 0
     WHOLE_WEIGHTS: tl.constexpr = WHOLE and D % BLOCK_OUT == 0
     acc = tl.zeros([BLOCK_OUT, BLOCK_ROWS], tl.float32)
-    if largest_NP is not None:
-        part = tl.arange(0, triton.next_power_of_2(PARTS))[None, :]
-        largest = tl.load(
-            largest_NP + assignment[:, None] * PARTS + part,
-            mask=valid[:, None] & (part < PARTS),
-            other=0.0,
-        )
-        scale_R = row_scale(tl.max(largest, 1))
-    elif FP8:
+    if FP8:
         scale_R = tl.load(row_scale_N + assignment, mask=valid, other=0.0)
     for inner in range(0, F, BLOCK_INNER):
         hidden = _row_tile(hidden_NF, assignment, valid, inner, F, BLOCK_INNER, WHOLE)
-        if largest_NP is not None:
-            hidden = divided(hidden.to(tl.float32), scale_R[:, None]).to(tl.float8e4nv)
         weight = _weight_tile(
             weights, row, NUM_EXPERTS * D, inner, F, BLOCK_OUT, BLOCK_INNER, WHOLE_WEIGHTS, TMA
         )
@@ -193,6 +219,53 @@ def down_kernel(
         acc *= scale_R[None, :] * scale[:, None]
     pointers = out_ND + assignment[None, :] * D + out[:, None]
     tl.store(pointers, acc.to(tl.bfloat16), mask=inside[:, None] & valid[None, :])
+
+
+@triton.jit
+def down_kernel(
+    hidden_NF,
+    row_scale_N,
+    weights,
+    scale_ED,
+    assignment_P,
+    tile_expert_M,
+    num_tiles_1,
+    out_ND,
+    assignments,
+    NUM_EXPERTS: tl.constexpr,
+    D: tl.constexpr,
+    F: tl.constexpr,
+    FP8: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_INNER: tl.constexpr,
+    TMA: tl.constexpr,
+    PROMOTE: tl.constexpr,
+    BY_TILE: tl.constexpr,
+    PERSISTENT: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
+    """BLOCK_ROWS of an expert's hidden rows by BLOCK_OUT of the model's width at a time."""
+    begin(OVERLAP)
+    num_tiles = tl.load(num_tiles_1)
+    BLOCKS: tl.constexpr = (D + BLOCK_OUT - 1) // BLOCK_OUT
+    if PERSISTENT:
+        for place in tl.range(
+            tl.program_id(0), num_tiles * BLOCKS, tl.num_programs(0), flatten=True
+        ):
+            _down_tile(
+                place // BLOCKS, place % BLOCKS, hidden_NF, row_scale_N, weights, scale_ED,
+                assignment_P, tile_expert_M, out_ND, assignments, NUM_EXPERTS, D, F, FP8,
+                BLOCK_ROWS, BLOCK_OUT, BLOCK_INNER, TMA, PROMOTE,
+            )  # fmt: skip
+    else:
+        tile, block = _tile_and_block(num_tiles, BLOCKS, BY_TILE)
+        if tile < num_tiles and block < BLOCKS:
+            _down_tile(
+                tile, block, hidden_NF, row_scale_N, weights, scale_ED,
+                assignment_P, tile_expert_M, out_ND, assignments, NUM_EXPERTS, D, F, FP8,
+                BLOCK_ROWS, BLOCK_OUT, BLOCK_INNER, TMA, PROMOTE,
+            )  # fmt: skip
 
 
 @triton.jit

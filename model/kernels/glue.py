@@ -15,6 +15,7 @@ import triton
 from torch import Tensor
 
 from model.kernels.glue_jit import gate_rows, norm_rows, quantise_rows_kernel
+from model.kernels.overlap import overlapped
 
 _FP8 = torch.float8_e4m3fn
 _MAX_BRANCHES = 3
@@ -69,9 +70,14 @@ def add_rms_norm_then_norms(
     eps: float,
     scalar: Tensor | None,
     branches: Sequence[Branch],
+    *,
+    overlap: bool = False,
 ) -> tuple[Tensor, list[Tensor | Quantised]]:
-    """`add_rms_norm` and up to three norms of its result."""
-    new, outputs = _launch(residual, x, weight, eps, branches, scalar)
+    """`add_rms_norm` and up to three norms of its result.
+
+    overlap: x was written by the kernel just before (`model.kernels.overlap`).
+    """
+    new, outputs = _launch(residual, x, weight, eps, branches, scalar, overlap=overlap)
     assert new is not None
     return new, outputs
 
@@ -149,7 +155,7 @@ def _each_row(kernel: Any, x: Tensor, out: Tensor, scale: Tensor | None) -> None
     rows, warps = _rows_and_warps(size, scale is not None)
     kernel[(triton.cdiv(count, rows),)](
         x.contiguous(), out, scale, count, SIZE=size, BLOCK=_block(size), ROWS=rows,
-        num_warps=warps,
+        **overlapped(x), num_warps=warps,
     )  # fmt: skip
 
 
@@ -166,6 +172,8 @@ def _launch(
     branches: Sequence[Branch],
     scalar: Tensor | None = None,
     pair: tuple[Tensor, Tensor | None, Tensor, Tensor] | None = None,
+    *,
+    overlap: bool = False,
 ) -> tuple[Tensor | None, list[Tensor | Quantised]]:
     """The row kernel on whatever is given; without a residual the branches are norms of x."""
     if len(branches) > _MAX_BRANCHES:
@@ -198,6 +206,7 @@ def _launch(
         TOP_K=1 if share_TK is None else share_TK.shape[-1],
         PARTS=x.shape[0] if x.ndim > like.ndim else 1,
         SIZE=size, BLOCK=_block(size), num_warps=_norm_warps(size, heavy),
+        **(overlapped(x) if overlap else {"OVERLAP": False}),
     )  # fmt: skip
     return new, outputs
 

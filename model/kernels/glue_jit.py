@@ -6,6 +6,8 @@ Legend: T rows, D model, F hidden.
 import triton
 import triton.language as tl
 
+from model.kernels.overlap_jit import begin
+
 
 @triton.jit
 def row_scale(largest):
@@ -94,11 +96,13 @@ def norm_rows(
     eps, root, part_stride,
     ROUTER0: tl.constexpr, ROUTER1: tl.constexpr, ROUTER2: tl.constexpr,
     TOP_K: tl.constexpr, PARTS: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """One row; everything is loaded first, so that no reduction waits for memory.
 
     PARTS of x are fp32 and sum to it; pair is TOP_K rows where their shares are given.
     """
+    begin(OVERLAP)
     DTYPE: tl.constexpr = (
         x_ptr.dtype.element_ty if residual_ptr is None else residual_ptr.dtype.element_ty
     )
@@ -154,9 +158,10 @@ def norm_rows(
 @triton.jit
 def quantise_rows_kernel(
     x_ptr, out_ptr, scale_ptr, rows,
-    SIZE: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    SIZE: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """ROWS rows a program."""
+    begin(OVERLAP)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     column = tl.arange(0, BLOCK)[None, :]
     inside = row < rows
@@ -167,9 +172,10 @@ def quantise_rows_kernel(
 @triton.jit
 def gate_rows(
     gate_up_ptr, out_ptr, scale_ptr, rows,
-    SIZE: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr,
+    SIZE: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """gelu_tanh(g) = g sigmoid(2 sqrt(2 / pi) (g + 0.044715 g^3)), rounded before the product."""
+    begin(OVERLAP)
     DTYPE: tl.constexpr = gate_up_ptr.dtype.element_ty
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     column = tl.arange(0, BLOCK)[None, :]

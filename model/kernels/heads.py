@@ -10,6 +10,7 @@ import triton
 from torch import Tensor
 
 from model.kernels.heads_jit import qkv_rows
+from model.kernels.overlap import overlapped
 
 
 def qkv_norm_rope_write(
@@ -52,5 +53,6 @@ def qkv_norm_rope_write(
         *keys_BGKH.stride()[:3], *values_BGKH.stride()[:3], eps, BEGUN=cached_1 is not None,
         N=num_heads, G=num_kv_heads, VALUE_AT=qkv.shape[1] // size - num_kv_heads,
         SIZE=size, HALF=half, HEADS=heads, num_warps=min(max(heads * half // 256, 1), 4),
+        **overlapped(qkv),
     )  # fmt: skip
     return q_BLNH.transpose(1, 2)

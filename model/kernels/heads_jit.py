@@ -6,6 +6,8 @@ Legend: B seqs, L positions, N heads, G KV heads, P projected heads, H head dim.
 import triton
 import triton.language as tl
 
+from model.kernels.overlap_jit import begin
+
 
 @triton.jit
 def _rotated(x, swapped, cos, sin, DTYPE: tl.constexpr):
@@ -22,8 +24,10 @@ def qkv_rows(
     value_stride_b, value_stride_g, value_stride_l, eps,
     N: tl.constexpr, G: tl.constexpr, VALUE_AT: tl.constexpr,
     BEGUN: tl.constexpr, SIZE: tl.constexpr, HALF: tl.constexpr, HEADS: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """One token and HEADS heads of one kind (HEADS divides N and G), in halves of the head."""
+    begin(OVERLAP)
     DTYPE: tl.constexpr = qkv_ptr.dtype.element_ty
     token, first = tl.program_id(0), tl.program_id(1) * HEADS
     batch, position = token // length, token % length

@@ -2,8 +2,8 @@
 
 No host sync, no atomics, static shapes: everything here can sit in a CUDA graph.
 
-Legend: T tokens, E experts, K experts a token, N = T * K assignments (assignment t * K + k), M row
-tiles, B rows a tile, P = M * B places.
+Legend: T tokens, D model, E experts, K experts a token, N = T * K assignments (assignment
+t * K + k), M row tiles, B rows a tile, P = M * B places, S parts of the depth.
 """
 
 from typing import NamedTuple
@@ -11,10 +11,14 @@ from typing import NamedTuple
 import torch
 import triton
 from torch import Tensor
+from torch.nn import functional as F
 
 from model.kernels import routing_jit as jit
+from model.kernels.overlap import overlapped
 
 _SORT_CHUNK = 2048
+_PART = 256  # of the depth a program
+_FEW = 512  # tokens; with more, one product fills the chip without parts
 
 
 class SortedRows(NamedTuple):
@@ -34,26 +38,61 @@ def max_tiles(assignments: int, num_experts: int, block_rows: int) -> int:
     return touched + (assignments - touched) // block_rows
 
 
-def route(scores_TE: Tensor, per_expert_scale_E: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+def router_scores(x_TD: Tensor, weight_ED: Tensor) -> Tensor:
+    """x @ weight.T in bf16: [T, E], or for few tokens its fp32 parts [S, T, E], which `route` sums.
+
+    Both contiguous. A product this narrow keeps most of the chip idle unless its depth is split.
+    """
+    tokens, depth = x_TD.shape
+    if tokens > _FEW or x_TD.dtype is not torch.bfloat16:
+        return F.linear(x_TD, weight_ED)
+    num_experts, parts = weight_ED.shape[0], triton.cdiv(depth, _PART)
+    parts_STE = x_TD.new_empty((parts, tokens, num_experts), dtype=torch.float32)
+    rows = 16 if tokens <= 16 else 32
+    jit.score_parts_kernel[(triton.cdiv(tokens, rows), parts)](
+        x_TD,
+        weight_ED,
+        parts_STE,
+        tokens,
+        D=depth,
+        NUM_EXPERTS=num_experts,
+        EXPERTS_POW2=max(triton.next_power_of_2(num_experts), 16),
+        PART=_PART,
+        BLOCK_ROWS=rows,
+        BLOCK_INNER=64,
+        **overlapped(x_TD),
+        num_warps=4,
+        num_stages=4,
+    )
+    return parts_STE
+
+
+def route(scores: Tensor, per_expert_scale_E: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     """fp32 softmax over experts, top k, renormalised to one, times each expert's scale.
+
+    Args:
+        scores: [T, E], or fp32 parts of them [S, T, E] (`router_scores`).
 
     Returns:
         expert indices [T, K] int32, by falling probability (equal ones by index), and weights
         [T, K] fp32.
     """
-    tokens, num_experts = scores_TE.shape
-    expert_TK = scores_TE.new_empty((tokens, top_k), dtype=torch.int32)
-    weight_TK = scores_TE.new_empty((tokens, top_k), dtype=torch.float32)
+    scores_STE = scores[None] if scores.dim() == 2 else scores
+    parts, tokens, num_experts = scores_STE.shape
+    expert_TK = scores.new_empty((tokens, top_k), dtype=torch.int32)
+    weight_TK = scores.new_empty((tokens, top_k), dtype=torch.float32)
     jit.route_kernel[(tokens,)](
-        scores_TE,
+        scores_STE,
         per_expert_scale_E,
         expert_TK,
         weight_TK,
-        scores_TE.stride(0),
+        *scores_STE.stride()[:2],
+        PARTS=0 if scores.dim() == 2 else parts,
         NUM_EXPERTS=num_experts,
         EXPERTS_POW2=triton.next_power_of_2(num_experts),
         TOP_K=top_k,
         TOP_K_POW2=triton.next_power_of_2(top_k),
+        **overlapped(scores),
         num_warps=1,
     )
     return expert_TK, weight_TK
@@ -82,6 +121,7 @@ def sort_rows(expert_TK: Tensor, num_experts: int, block_rows: int) -> SortedRow
         TILES_POW2=triton.next_power_of_2(tiles),
         BLOCK_ROWS=block_rows,
         CHUNK=chunk,
+        **overlapped(expert_TK),
         num_warps=min(max(chunk // 256, 1), 8),
     )
     return out

@@ -1,30 +1,79 @@
 """Device code of `model.kernels.routing`.
 
-Legend: T tokens, E experts, K experts a token, N = T * K assignments, M row tiles, P places.
+Legend: T tokens, D model, E experts, K experts a token, N = T * K assignments, M row tiles, P
+places, S parts of the depth.
 """
 
 import triton
 import triton.language as tl
 
+from model.kernels.overlap_jit import begin
+
+
+@triton.jit
+def score_parts_kernel(
+    x_TD,
+    weight_ED,
+    parts_STE,
+    tokens,
+    D: tl.constexpr,
+    NUM_EXPERTS: tl.constexpr,
+    EXPERTS_POW2: tl.constexpr,
+    PART: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_INNER: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
+    """One program: BLOCK_ROWS tokens by all experts over PART of the depth; weights on the left."""
+    begin(OVERLAP)
+    token = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    expert = tl.arange(0, EXPERTS_POW2)
+    part = tl.program_id(1)
+    acc = tl.zeros([EXPERTS_POW2, BLOCK_ROWS], tl.float32)
+    for inner in range(0, PART, BLOCK_INNER):
+        depth = part * PART + inner + tl.arange(0, BLOCK_INNER)
+        inside = depth < D
+        weight = tl.load(
+            weight_ED + expert[:, None] * D + depth[None, :],
+            mask=(expert < NUM_EXPERTS)[:, None] & inside[None, :],
+            other=0.0,
+        )
+        x = tl.load(
+            x_TD + token[None, :] * D + depth[:, None],
+            mask=(token < tokens)[None, :] & inside[:, None],
+            other=0.0,
+        )
+        acc = tl.dot(weight, x, acc)
+    out = parts_STE + (part * tokens + token)[None, :] * NUM_EXPERTS + expert[:, None]
+    tl.store(out, acc, mask=(expert < NUM_EXPERTS)[:, None] & (token < tokens)[None, :])
+
 
 @triton.jit
 def route_kernel(
-    scores_TE,
+    scores_STE,
     per_expert_scale_E,
     expert_TK,
     weight_TK,
+    stride_S,
     stride_T,
+    PARTS: tl.constexpr,
     NUM_EXPERTS: tl.constexpr,
     EXPERTS_POW2: tl.constexpr,
     TOP_K: tl.constexpr,
     TOP_K_POW2: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
-    """One program a token."""
+    """One program a token. PARTS of a score, if any, are summed in order and rounded to bf16."""
+    begin(OVERLAP)
     token = tl.program_id(0)
     expert = tl.arange(0, EXPERTS_POW2)
     real = expert < NUM_EXPERTS
-    score = tl.load(scores_TE + token * stride_T + expert, mask=real, other=float("-inf"))
-    score = score.to(tl.float32)
+    scores = scores_STE + token * stride_T + expert
+    score = tl.load(scores, mask=real, other=float("-inf")).to(tl.float32)
+    if PARTS > 0:
+        for part in tl.static_range(1, PARTS):
+            score += tl.load(scores + part * stride_S, mask=real, other=0.0)
+        score = score.to(tl.bfloat16).to(tl.float32)
     exp = tl.exp(score - tl.max(score, axis=0))
     left = tl.where(real, exp / tl.sum(exp, axis=0), -1.0)
     slot = tl.arange(0, TOP_K_POW2)
@@ -53,8 +102,10 @@ def sort_kernel(
     TILES_POW2: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     CHUNK: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """One program an expert: each counts all of them, so none waits for another."""
+    begin(OVERLAP)
     mine = tl.program_id(0)
     lane = tl.arange(0, CHUNK)
     bins = tl.arange(0, EXPERTS_POW2)

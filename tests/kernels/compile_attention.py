@@ -23,7 +23,7 @@ def calls(every: bool) -> Iterator[tuple[str, bool, tuple]]:
 
 
 def main() -> int:
-    from model.kernels.attention import attention
+    from model.kernels.attention import attention, attention_quantised
 
     failures = 0
     seen: set[str] = set()
@@ -33,6 +33,7 @@ def main() -> int:
             begin = time.monotonic()
             try:
                 attention(q, k, v, sight=sight, tiles=tiles)
+                attention_quantised(q, k, v, sight=sight, tiles=tiles)
             except Exception as error:
                 print(f"{label:40} FAILED {str(error)[:200]}", flush=True)
                 failures += is_default
@@ -44,7 +45,7 @@ def main() -> int:
                 bad = one.spills > 0 or one.shared > SHARED_LIMIT
                 failures += bad and is_default
                 print(
-                    f"{label:40} {one.name:8} regs {one.registers:3} spills {one.spills:3} "
+                    f"{label:40} {one.name:20} regs {one.registers:3} spills {one.spills:3} "
                     f"smem {one.shared:6} {' '.join(one.products)}{'  BAD' if bad else ''}"
                     f" {time.monotonic() - begin:.1f} s",
                     flush=True,

@@ -4,6 +4,7 @@ Legend: B seqs, L positions, N heads, G KV heads, K keys, S slots, H head dim.
 """
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -12,8 +13,15 @@ from torch import Tensor
 interpreter = pytest.importorskip("tests.kernels.interpreter", exc_type=ImportError)
 interpreter.require()
 
-from model.kernels.attention import Tiles, TwoProducts, attention  # noqa: E402
+from model.kernels import attention as module  # noqa: E402
+from model.kernels.attention import (  # noqa: E402
+    Tiles,
+    TwoProducts,
+    attention,
+    attention_quantised,
+)
 from model.kernels.attention_jit import EMPTY, HIDDEN  # noqa: E402
+from model.kernels.glue import quantise_rows  # noqa: E402
 from model.masks import Sight  # noqa: E402
 from model.ops import reference  # noqa: E402
 
@@ -166,3 +174,79 @@ def test_other_dtypes_go_to_torch() -> None:
     q, k, v = (x.float() for x in _inputs(1, 4, 2, 3, 9, 16))
     got = attention(q, k, v, sight=_sight(6))
     torch.testing.assert_close(got, reference.attention(q, k, v, None))
+
+
+@pytest.fixture
+def fresh_memory_holds_nan() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)  # fills what torch.empty gives
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def _check_quantised(q: Tensor, k: Tensor, v: Tensor, sight: Sight, tiles: Cut) -> None:
+    """Bit for bit."""
+    batch, heads, length, size = q.shape
+    attended = attention(q, k, v, sight=sight, tiles=tiles)
+    want_values, want_scale = quantise_rows(attended.flatten(0, 1))
+    values, scale = attention_quantised(q, k, v, sight=sight, tiles=tiles)
+    assert values.shape == (batch * length, heads * size)
+    assert values.float().isfinite().all()
+    assert values.float().any()
+    assert torch.equal(values.view(torch.uint8), want_values.view(torch.uint8))
+    assert torch.equal(scale, want_scale)
+
+
+def _no_launch(*_: object, **__: object) -> None:
+    raise AssertionError("a launch of its own")
+
+
+@pytest.mark.usefixtures("fresh_memory_holds_nan")
+@pytest.mark.parametrize(
+    ("batch", "heads", "groups", "size", "splits", "part"),
+    [
+        (1, 4, 2, 16, 2, torch.float32),
+        (2, 8, 2, 16, 8, torch.float32),
+        (2, 4, 4, 32, 3, torch.float32),
+        (1, 8, 1, 16, 4, torch.float16),
+    ],
+)
+def test_few_splits_are_quantised_where_they_are_merged(
+    batch: int, heads: int, groups: int, size: int, splits: int, part: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Some splits have no keys, and padding sees nothing."""
+    inputs = _inputs(batch, heads, groups, 5, 61, size)
+    programs = splits * batch * groups * -(-5 * heads // groups // 16)
+    tiles = Tiles(16, 16, size, 4, 1, programs=programs, tma=False, part=part)
+    sights = [
+        _sight(cached, window, start, causal=causal)
+        for cached, window, start, causal in (
+            (20, None, None, False),
+            (56, 9, None, True),
+            (56, 9, [58, 0][:batch], True),
+        )
+    ]
+    for sight in sights:
+        _check_quantised(*inputs, sight, tiles)
+    monkeypatch.setattr(module, "combine", _no_launch)
+    monkeypatch.setattr(module, "quantise_rows", _no_launch)
+    attention_quantised(*inputs, sight=sights[0], tiles=tiles)
+
+
+@pytest.mark.parametrize(
+    ("heads", "tiles"),
+    [
+        (4, PLAIN),
+        (4, TWO),
+        (4, Tiles(16, 16, 16, 4, 1, programs=20, tma=False)),
+        (6, Tiles(16, 16, 16, 4, 1, programs=6, tma=False)),
+    ],
+    ids=["one split", "two products", "many splits", "heads no power of two"],
+)
+def test_any_cut_is_quantised(heads: int, tiles: Cut) -> None:
+    _check_quantised(*_inputs(1, heads, 2, 5, 61, 16), _sight(56), tiles)
+
+
+def test_other_dtypes_are_quantised() -> None:
+    q, k, v = (x.float() for x in _inputs(2, 4, 2, 3, 9, 16))
+    _check_quantised(q, k, v, _sight(6), None)

@@ -71,6 +71,33 @@ def test_route(tokens: int, num_experts: int, top_k: int, dtype: torch.dtype) ->
     torch.testing.assert_close(weight, want_weight.float(), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "width", "num_experts"), [(1, 64, 8), (5, 300, 6), (33, 520, 20)]
+)
+def test_router_scores_in_parts_route_as_the_product_does(
+    tokens: int, width: int, num_experts: int
+) -> None:
+    torch.manual_seed(9)
+    x, weight = torch.randn(tokens, width).bfloat16(), torch.randn(num_experts, width).bfloat16()
+    parts = routing.router_scores(x, weight)
+    assert parts.shape == (-(-width // 256), tokens, num_experts)
+    exact = x.double() @ weight.double().t()
+    torch.testing.assert_close(parts.double().sum(0), exact, rtol=1e-5, atol=1e-4)
+    scale = torch.rand(num_experts).bfloat16()
+    summed = parts[0]
+    for part in parts[1:]:
+        summed = summed + part
+    expert, share = routing.route(parts, scale, 3)
+    want_expert, want_share = reference.route(summed.bfloat16(), scale, 3)
+    assert torch.equal(expert.long(), want_expert)
+    torch.testing.assert_close(share, want_share.float(), rtol=1e-5, atol=1e-6)
+
+
+def test_many_tokens_are_scored_in_one_product() -> None:
+    x, weight = torch.randn(513, 16).bfloat16(), torch.randn(4, 16).bfloat16()
+    assert torch.equal(routing.router_scores(x, weight), F.linear(x, weight))
+
+
 def test_route_takes_equal_scores_by_index() -> None:
     scores = torch.tensor([[0.0, 1.0, 1.0, 1.0, -1.0, 1.0]])
     expert, weight = routing.route(scores, torch.ones(6), 3)
@@ -132,7 +159,7 @@ def test_experts_bf16(shape: tuple[int, int, int, int, int, str], tiles: Tiles) 
     x = torch.randn(tokens, width).bfloat16()
     expert, weight = _assignments(tokens, num_experts, top_k, kind)
     gate_up, down = _weights(num_experts, width, hidden)
-    got = experts.mixed_experts(x, None, expert, weight, ExpertWeights(gate_up, down), tiles, tiles)
+    got = experts.mixed_experts(x, None, expert, weight, ExpertWeights(gate_up, down), (tiles, tiles))
     want = reference.experts(x, expert.long(), weight, gate_up, down)
     assert got.dtype == torch.bfloat16
     torch.testing.assert_close(got, want, rtol=2e-2, atol=2e-2)
@@ -149,7 +176,7 @@ def test_experts_fp8(shape: tuple[int, int, int, int, int, str], tiles: Tiles) -
     expert, weight = _assignments(tokens, num_experts, top_k, kind)
     gate_up, down = map(_quantised, _weights(num_experts, width, hidden))
     got = experts.mixed_experts(
-        x, row_scale, expert, weight, _matrices(gate_up, down), tiles, tiles
+        x, row_scale, expert, weight, _matrices(gate_up, down), (tiles, tiles)
     )
     want = _fp8_reference(x, row_scale, expert, weight, gate_up, down)
     error = (got.float() - want.float()).norm() / want.float().norm()
@@ -163,23 +190,24 @@ def test_gate_up_and_down_may_take_different_rows() -> None:
     expert, weight = _assignments(20, 4, 2, "overloaded")
     weights = ExpertWeights(*_weights(4, 64, 32))
     up, down = Tiles(16, 32, 64, tma=False), Tiles(32, 32, 32)
-    got = experts.mixed_experts(x, None, expert, weight, weights, up, down)
-    same = experts.mixed_experts(x, None, expert, weight, weights, up, Tiles(16, 32, 32))
+    got = experts.mixed_experts(x, None, expert, weight, weights, (up, down))
+    same = experts.mixed_experts(x, None, expert, weight, weights, (up, Tiles(16, 32, 32)))
     assert torch.equal(got, same)
 
 
 @pytest.mark.parametrize("shape", _SHAPES)
-def test_quantising_in_the_down_product_changes_nothing(
-    shape: tuple[int, int, int, int, int, str],
+@pytest.mark.parametrize("way", [{"by_tile": True}, {"persistent": 3}, {"persistent": 1000}], ids=str)
+def test_the_order_of_programs_changes_nothing(
+    way: dict[str, int], shape: tuple[int, int, int, int, int, str]
 ) -> None:
     tokens, num_experts, top_k, width, hidden, kind = shape
     torch.manual_seed(8)
-    x, row_scale = _quantised(torch.randn(tokens, width).bfloat16())
+    x = torch.randn(tokens, width).bfloat16()
     expert, _ = _assignments(tokens, num_experts, top_k, kind)
-    gate_up, down = map(_quantised, _weights(num_experts, width, hidden))
-    separate, within = Tiles(16, 32, 64), Tiles(16, 32, 64, quantise=True)
-    arguments = (x, row_scale, expert, _matrices(gate_up, down), separate)
-    found, expected = (experts.expert_rows(*arguments, tiles) for tiles in (within, separate))
+    weights = ExpertWeights(*_weights(num_experts, width, hidden))
+    plain, other = Tiles(16, 32, 64), Tiles(16, 32, 64, **way)
+    arguments = (x, None, expert, weights)
+    found, expected = (experts.expert_rows(*arguments, (t, t)) for t in (other, plain))
     assert torch.equal(found, expected)
 
 

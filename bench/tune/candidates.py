@@ -1,0 +1,97 @@
+"""Which tiles are tried, likeliest first.
+
+All compile for compute capability 9.0 without spills and within its shared memory
+(`tests/kernels/test_shipped_tiles.py`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from model.config import ModelConfig
+from model.kernels.tiles import FP8, DenseTiles, Tiles
+
+_PROGRAMS = 132  # multiprocessors of an H100 or H200
+
+_WIDE = {
+    ("down", FP8): (
+        Tiles(32, 64, 256, 4, 3, persistent=3 * _PROGRAMS),
+        Tiles(32, 128, 128, 4, 4, persistent=2 * _PROGRAMS),
+        Tiles(32, 64, 128, 4, 4, persistent=4 * _PROGRAMS),
+        Tiles(32, 64, 128, 4, 3, persistent=5 * _PROGRAMS),
+        Tiles(32, 128, 128, 4, 4, by_tile=True),
+        Tiles(32, 64, 128, 4, 5),
+    ),
+    ("gate_up", FP8): (
+        Tiles(32, 64, 128, 4, 3, by_tile=True),
+        Tiles(32, 64, 128, 4, 2, by_tile=True),
+        Tiles(32, 64, 128, 4, 3, persistent=3 * _PROGRAMS),
+        Tiles(32, 64, 128, 4, 3),
+    ),
+    ("down", torch.bfloat16): (
+        Tiles(32, 64, 128, 4, 3, persistent=3 * _PROGRAMS),
+        Tiles(32, 128, 64, 4, 4, persistent=2 * _PROGRAMS),
+        Tiles(32, 64, 64, 4, 4, persistent=4 * _PROGRAMS),
+        Tiles(32, 128, 64, 4, 5, by_tile=True),
+        Tiles(32, 64, 64, 4, 6),
+    ),
+    ("gate_up", torch.bfloat16): (
+        Tiles(32, 64, 64, 4, 4, by_tile=True),
+        Tiles(32, 64, 128, 4, 3, by_tile=True),
+        Tiles(32, 64, 64, 4, 3, by_tile=True),
+        Tiles(32, 64, 128, 4, 3),
+    ),
+}
+_NARROW = {
+    ("down", FP8): (
+        Tiles(16, 64, 256, 4, 3),
+        Tiles(16, 64, 128, 4, 6),
+        Tiles(16, 128, 128, 4, 4),
+    ),
+    ("gate_up", FP8): (
+        Tiles(16, 64, 128, 4, 5),
+        Tiles(16, 64, 256, 4, 4, by_tile=True),
+        Tiles(16, 64, 256, 4, 4),
+    ),
+    ("down", torch.bfloat16): (Tiles(16, 64, 64, 4, 8), Tiles(16, 128, 64, 4, 5)),
+    ("gate_up", torch.bfloat16): (Tiles(16, 64, 64, 4, 6), Tiles(16, 64, 128, 4, 5)),
+}
+_DENSE_WIDE = (
+    DenseTiles(128, 128, 128, 8, 4),
+    DenseTiles(64, 128, 128, 8, 6),
+    DenseTiles(128, 128, 128, 8, 4, 2),
+    DenseTiles(64, 128, 128, 4, 6),
+    DenseTiles(128, 64, 128, 4, 6),
+    None,
+)
+_DENSE_NARROW = (
+    DenseTiles(16, 64, 256, 4, 4, 4),
+    DenseTiles(16, 64, 256, 4, 4, 2),
+    DenseTiles(16, 64, 256, 4, 4),
+    DenseTiles(16, 32, 256, 4, 4, 2),
+)
+
+
+def expert_tiles(kernel: str, dtype: torch.dtype, tokens: int) -> tuple[Tiles, ...]:
+    """For `gate_up` or `down` of so many tokens."""
+    if tokens < 16:
+        return _NARROW[kernel, dtype]
+    rows = 64 if tokens > 256 else 32 if tokens >= 64 else 16
+    return tuple(replace(tiles, rows=rows) for tiles in _WIDE[kernel, dtype])
+
+
+def dense_tiles(tokens: int) -> tuple[DenseTiles | None, ...]:
+    """For a dense fp8 product; None is torch's."""
+    return _DENSE_NARROW if tokens <= 16 else _DENSE_WIDE
+
+
+def dense_products(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
+    """Name, channels and depth of every dense product of a model that more than one layer has."""
+    size, shared = config.hidden_size, config.dense_hidden_size
+    yield "dense gate and up", 2 * shared, size
+    yield "dense down", size, shared
+    for kind in sorted(set(config.layer_types)):
+        geometry = config.attention(kind)
+        heads = config.num_heads * geometry.head_dim
+        yield f"attention output, {kind}", size, heads

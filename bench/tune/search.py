@@ -1,0 +1,127 @@
+"""One choice after another, each kept if a whole step is quicker with it than with any before.
+
+A kernel alone is timed wrongly: what runs beside it, before it and after it decides how much of the
+caches and of the bus it gets. So every trial is a table, and its time a whole captured step.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from bench.tune.candidates import dense_products, dense_tiles, expert_tiles
+from model.config import ModelConfig
+from model.kernels.tiles import FP8, DenseTiles, Tiles, TileTable
+
+_QUICKER = 0.999  # of the best time so far: less is noise
+
+Timer = Callable[[TileTable], float]
+"""Milliseconds of a step with a table; raises what the device raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One table that was timed.
+
+    Attributes:
+        what: the product whose tiles were tried.
+        tiles: tried; None for torch's product.
+        step_ms: of the whole step; None where it failed.
+        error: why it failed.
+    """
+
+    what: str
+    tiles: dict[str, Any] | None
+    step_ms: float | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best table, its time, and everything tried."""
+
+    table: TileTable
+    step_ms: float
+    trials: tuple[Trial, ...]
+
+
+def search(
+    start: TileTable,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    tokens: int,
+    timer: Timer,
+    deadline: float,
+    seen: Callable[[Trial], None] = lambda _: None,
+) -> Found:
+    """Tries every candidate of every product until time.monotonic() reaches the deadline.
+
+    Args:
+        start: the table that a device has so far; its time is the first.
+        dtype: of the experts' weights.
+        tokens: of a step.
+        seen: called with every trial.
+    """
+    trials: list[Trial] = []
+
+    def timed(what: str, tiles: Tiles | DenseTiles | None, table: TileTable) -> float:
+        plain = None if tiles is None else asdict(tiles)
+        try:
+            step_ms = timer(table)
+            trials.append(Trial(what, plain, step_ms))
+        except (RuntimeError, ValueError) as error:
+            step_ms = float("inf")
+            trials.append(Trial(what, plain, None, str(error).splitlines()[0][:200]))
+        seen(trials[-1])
+        return step_ms
+
+    best, best_ms = start, timer(start)
+    seen(Trial("so far", None, best_ms))
+    for what, candidates in _choices(config, dtype, tokens):
+        for tiles, changed in candidates(best):
+            if time.monotonic() > deadline:
+                break
+            if changed == best:
+                continue
+            step_ms = timed(what, tiles, changed)
+            if step_ms < _QUICKER * best_ms:
+                best, best_ms = changed, step_ms
+    return Found(best, best_ms, tuple(trials))
+
+
+_Changes = list[tuple[Tiles | DenseTiles | None, TileTable]]
+
+
+def _choices(
+    config: ModelConfig, dtype: torch.dtype, tokens: int
+) -> Sequence[tuple[str, Callable[[TileTable], _Changes]]]:
+    """Each product with what makes of a table those that differ in it alone."""
+
+    def experts(kernel: str) -> Callable[[TileTable], _Changes]:
+        def changes(table: TileTable) -> _Changes:
+            up, down = table.for_experts(dtype, tokens)
+            found: _Changes = []
+            for tiles in expert_tiles(kernel, dtype, tokens):
+                pair = (tiles, down) if kernel == "gate_up" else (up, tiles)
+                found.append((tiles, table.with_experts(dtype, tokens, *pair)))
+            return found
+
+        return changes
+
+    def dense(channels: int, depth: int) -> Callable[[TileTable], _Changes]:
+        def changes(table: TileTable) -> _Changes:
+            now = table.for_dense(tokens, channels, depth)
+            return [
+                (tiles, table.with_dense(tokens, channels, depth, tiles))
+                for tiles in dense_tiles(tokens)
+                if tiles != now
+            ]
+
+        return changes
+
+    products = [(f"experts {kernel}", experts(kernel)) for kernel in ("down", "gate_up")]
+    if dtype == FP8:
+        products += [(name, dense(*shape)) for name, *shape in dense_products(config)]
+    return products

@@ -1,0 +1,144 @@
+"""The search over tiles, with a step whose time is known."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bench.cli import app
+from bench.tune import Found, Trial, search
+from bench.tune.candidates import dense_products, dense_tiles, expert_tiles
+from model.config import preset
+from model.kernels.tiles import (
+    FP8,
+    DenseTiles,
+    Tiles,
+    TileTable,
+    file_of,
+    read_table,
+    shipped,
+    table_for,
+    write_table,
+)
+
+CONFIG = preset("diffusiongemma-26b-a4b")
+CPU = torch.device("cpu")
+BEST_DOWN = expert_tiles("down", FP8, 256)[2]
+BEST_OUTPUT = dense_tiles(256)[1]
+
+
+def step_ms(table: TileTable) -> float:
+    """Ten, less what one product each gains; one candidate cannot run."""
+    up, down = table.for_experts(FP8, 256)
+    if up.stages == 2:
+        raise RuntimeError("out of resource: shared memory\nmore")
+    gained = 0.5 * (down == BEST_DOWN)
+    return 10 - gained - 0.25 * (table.for_dense(256, 2816, 4096) == BEST_OUTPUT)
+
+
+def found(seconds: float = 60, seen: list[Trial] | None = None) -> Found:
+    until = time.monotonic() + seconds
+    into = [] if seen is None else seen
+    return search(table_for(CPU), CONFIG, FP8, 256, step_ms, until, into.append)
+
+
+def test_search_finds_what_is_quicker_and_nothing_else() -> None:
+    before, after = table_for(CPU), found()
+    assert after.step_ms == pytest.approx(9.25)
+    assert after.table.for_experts(FP8, 256) == (before.for_experts(FP8, 256)[0], BEST_DOWN)
+    assert after.table.for_dense(256, 2816, 4096) == BEST_OUTPUT
+    for tokens, channels, depth in ((1, 2816, 4096), (256, 2816, 2112), (256, 4224, 2816)):
+        was = before.for_dense(tokens, channels, depth)
+        assert after.table.for_dense(tokens, channels, depth) == was
+    for dtype, tokens in ((FP8, 1), (FP8, 512), (torch.bfloat16, 256)):
+        assert after.table.for_experts(dtype, tokens) == before.for_experts(dtype, tokens)
+
+
+def test_a_failure_is_a_trial_with_its_reason() -> None:
+    seen: list[Trial] = []
+    after = found(seen=seen)
+    (failed,) = [trial for trial in after.trials if trial.step_ms is None]
+    assert failed.what == "experts gate_up"
+    assert failed.error == "out of resource: shared memory"
+    assert seen[0] == Trial("so far", None, 10)
+    assert tuple(seen[1:]) == after.trials
+
+
+def test_no_time_left_keeps_the_table() -> None:
+    assert found(-1) == Found(table_for(CPU), 10, ())
+
+
+def test_every_dense_product_is_named_once() -> None:
+    assert {name: (n, d) for name, n, d in dense_products(CONFIG)} == {
+        "dense gate and up": (4224, 2816),
+        "dense down": (2816, 2112),
+        "attention output, full": (2816, 8192),
+        "attention output, sliding": (2816, 4096),
+    }
+
+
+@pytest.mark.parametrize("path", shipped(), ids=lambda path: path.stem)
+def test_shipped_tables_read_and_are_written_as_they_are(path: Path, tmp_path: Path) -> None:
+    table = read_table(path)
+    assert path.stem == "default" or path == file_of(table.device)
+    write_table(table, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text() == path.read_text()
+
+
+def test_a_new_dense_choice_does_not_catch_others() -> None:
+    tiles = DenseTiles(64, 64, 64)
+    table = table_for(CPU).with_dense(256, 2816, 2112, tiles)
+    assert table.for_dense(256, 2816, 2112) == tiles
+    assert table.for_dense(129, 2816, 2112) == tiles
+    for shape in ((256, 2816, 4096), (257, 2816, 2112), (128, 2816, 2112), (256, 4224, 2816)):
+        assert table.for_dense(*shape) == table_for(CPU).for_dense(*shape)
+    other = DenseTiles(32, 32, 32)
+    assert table.with_dense(256, 2816, 2112, other).for_dense(256, 2816, 2112) == other
+    assert len(table.with_dense(256, 2816, 2112, other).dense) == len(table.dense)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "Expecting"),
+        ('{"device": "x", "source": "y", "experts": {}, "dense": []}', "must be bf16 and fp8"),
+        (None, "No such file"),
+    ],
+)
+def test_a_file_that_is_no_table_is_named(text: str | None, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=rf"bad\.json.*{why}"):
+        read_table(path)
+
+
+def test_a_list_whose_last_choice_is_limited_is_no_table(tmp_path: Path) -> None:
+    table = table_for(CPU)
+    limited = dataclasses.replace(table, dense=table.dense[:-1])
+    write_table(limited, tmp_path / "t.json")
+    with pytest.raises(ValueError, match="must have no limit"):
+        read_table(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--precision", "fp32"], "precision 'fp32' has no tiles to tune; valid: bf16, fp8"),
+        (["--seconds", "0"], "seconds 0 must be above 0"),
+        ([], "tune needs a CUDA device"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], why: str) -> None:
+    result = CliRunner().invoke(app, ["tune", *arguments])
+    assert isinstance(result.exception, ValueError)
+    assert why in str(result.exception)
+
+
+def test_tiles_keep_their_own_values() -> None:
+    table = table_for(CPU).with_experts(FP8, 1, Tiles(16, 64, 64), Tiles(16, 32, 32))
+    assert table.for_experts(FP8, 1) == (Tiles(16, 64, 64), Tiles(16, 32, 32))
+    assert table.for_experts(FP8, 16) == table_for(CPU).for_experts(FP8, 16)
