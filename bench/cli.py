@@ -54,7 +54,8 @@ Keys (all of them, with values: canvasbench run --cfg job)
                 backend.attention=sdpa|eager, backend.cache=dynamic|static,
                 backend.compiled=true|false (transformers)
   launcher      local | slurm | ray
-  experiment    default | precision_ladder | step_cap | fixed_work (26B shape, a GPU)
+  experiment    default | precision_ladder | step_cap | golden | ab
+                | fixed_work (26B shape, a GPU)
                 | gpu_campaign with stage=a|b|c; rehearsal=true runs it on a processor
   trace         counts | positions | full
   batch_size, seed, threads, device, run_dir, time_budget_s

@@ -1,12 +1,16 @@
-"""The verbs that hold runs against each other: compare, gate and history.
+"""The verbs that hold runs against each other: compare, gate, history and golden.
 
 Exit codes: 0 nothing got worse, 1 something did, 2 bad input, 3 not comparable or too little data.
 """
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from bench.ab import commands as ab_commands
 
 _RUN = "a run folder, or REV:PATH for one stored in a git revision."
 
@@ -16,6 +20,13 @@ history = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+golden = typer.Typer(
+    name="golden",
+    help="Committed steps, revisions and answers of the tiny pair, and runs against them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_GOLDEN = Path("results") / "golden"
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The history's folder.")]
 
 
@@ -24,6 +35,8 @@ def register(app: typer.Typer) -> None:
     app.command()(compare)
     app.command()(gate)
     app.add_typer(history)
+    app.add_typer(golden)
+    ab_commands.register(app)
 
 
 def compare(
@@ -83,10 +96,8 @@ def gate(
     Exit codes: 0 passed, 1 failed, 2 bad input (also a bound that recorded A/A pairs cannot hold),
     3 undecided: AMBIGUOUS, too little data, or another machine.
     """
-    from bench.gate import annotations, gate_runs, print_decided, read_gate
     from bench.gate import as_json as plain
-    from bench.gate import junit as as_junit
-    from bench.gate import markdown as as_markdown
+    from bench.gate import gate_runs, print_decided, publish, read_gate
 
     declared = read_gate(file, sha256)
     decided = gate_runs(declared, *_two(runs, declared.baseline))
@@ -94,11 +105,7 @@ def gate(
         _print_json(plain(decided))
     else:
         print_decided(decided)
-    if github:
-        print("\n".join(annotations(decided)))
-    for path, text in ((markdown, as_markdown), (junit, as_junit)):
-        if path is not None:
-            _write(path, text(decided))
+    publish(decided, markdown=markdown, junit=junit, github=github)
     raise typer.Exit(int(decided.exit_code))
 
 
@@ -162,29 +169,133 @@ def history_annotate(
     print(f"added: {annotate(folder, entry, text, point=point, metric=metric)}")
 
 
+@history.command("import")
+def history_import(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="JSON of pytest-benchmark.")
+    ],
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The history's folder.")],
+) -> None:
+    """Adds results of pytest-benchmark to a history: a series a benchmark and environment."""
+    from bench.pytest_bridge.importing import import_pytest_benchmark
+
+    for file in files:
+        print(f"added: {import_pytest_benchmark(file, into)}")
+
+
 @history.command("export")
 def history_export(
-    folder: Folder,
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="A history's folder; for pytest-benchmark also a run."),
+    ],
     form: Annotated[
-        str, typer.Option("--format", help="otava | github-action-benchmark | bencher")
+        str,
+        typer.Option(
+            "--format", help="otava | github-action-benchmark | bencher | pytest-benchmark"
+        ),
     ],
     into: Annotated[Path, typer.Option("--into", metavar="PATH", help="Folder to write to.")],
 ) -> None:
-    """Writes a history for Apache Otava, or its last run for github-action-benchmark or Bencher."""
-    from bench.history import export
+    """Writes a history for other tools.
 
-    for path in export(folder, form, into):
+    \b
+    otava, pytest-benchmark              every run
+    github-action-benchmark, bencher     the last run: both keep what came before themselves
+      canvasbench history export RUN --format pytest-benchmark --into out
+      pytest-benchmark compare out/*.json
+    """
+    from bench.history import export
+    from bench.history.exports import FORMATS
+    from bench.pytest_bridge.exporting import FORMAT, export_pytest_benchmark
+
+    if form == FORMAT:
+        written = export_pytest_benchmark(folder, into)
+    elif form in FORMATS:
+        written = export(folder, form, into)
+    else:
+        raise ValueError(f"format {form!r} is unknown; valid: {', '.join((*FORMATS, FORMAT))}")
+    for path in written:
         print(f"written: {path}")
+
+
+@golden.command("collect")
+def golden_collect(
+    given: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="As for canvasbench run.")
+    ] = None,
+    into: Annotated[
+        Path, typer.Option("--into", metavar="DIR", help="Where to write; a golden is replaced.")
+    ] = _GOLDEN,
+) -> None:
+    """Measures the tiny diffusion model in every precision and writes its golden.
+
+    \b
+    One JSON line a prompt, sorted; what it changes is for `git diff` and a review.
+    """
+    from bench.golden import collected, overrides, write_golden
+    from bench.store import open_run
+
+    wanted = overrides(given or [])
+    for path in write_golden(collected(open_run(_measured(wanted)), wanted), into):
+        print(f"written: {path}")
+
+
+@golden.command("check")
+def golden_check(
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE...", help="Over the golden's own; as for canvasbench run."
+        ),
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option("--from", metavar="DIR", help="The golden's folder.")
+    ] = _GOLDEN,
+    run: Annotated[
+        Path | None, typer.Option("--run", metavar="RUN", help="Check this run; measure nothing.")
+    ] = None,
+    bound: Annotated[
+        float | None,
+        typer.Option(help="Change that matters on another machine, as a share; 0.1 by default."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Says whether a model denoises longer than its golden, or just runs slower.
+
+    \b
+      canvasbench golden check                    measures what the golden holds, and checks it
+      canvasbench golden check precision=fp8      a part of it
+      canvasbench golden check --run RUN          a run that did the same work
+    The same machine and versions: answers must be the same. Others: paired by prompt, with bounds.
+    Exit codes: 0 nothing got worse, 1 the numbers differ where they must not, or REGRESSION,
+    2 bad input, 3 undecided, or no point of RUN did the golden's work.
+    """
+    from bench.golden import BOUND, check, overrides, print_checked, read_golden
+    from bench.golden import as_json as plain
+    from bench.store import open_run
+
+    kept = read_golden(folder)
+    if run is not None and given:
+        raise ValueError(f"{given[0]!r} has no effect with --run, which measures nothing")
+    measured = run if run is not None else _measured(overrides(given or [], kept.overrides))
+    found = check(kept, open_run(measured), BOUND if bound is None else bound)
+    if as_json:
+        _print_json(plain(found))
+    else:
+        print_checked(found)
+    raise typer.Exit(int(found.exit_code))
+
+
+def _measured(overrides: list[str]) -> Path:
+    """The folder of a run just made; what it says of itself goes to standard error."""
+    from bench.sweep import run_sweep
+
+    with redirect_stdout(sys.stderr):
+        return run_sweep(overrides, default_sweep=True).parent
 
 
 def _print_json(found: object) -> None:
     import json
 
     print(json.dumps(found, indent=2, allow_nan=False))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror}") from error

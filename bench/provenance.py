@@ -44,6 +44,7 @@ def machine(device: str, threads: int) -> dict[str, Any]:
     properties = torch.cuda.get_device_properties(device) if cuda else None
     return {
         "cpu": _cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": threads,
         "memory_bytes": psutil.virtual_memory().total,

@@ -14,6 +14,8 @@ _LONGEST = (
     "test_notebooks",
     "claims/test_commands",
     "test_verify",
+    "golden/test_golden",
+    "pytest_bridge/test_fixture",
 )
 
 

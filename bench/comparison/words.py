@@ -6,6 +6,7 @@ Written here and not with `bench.report.style`, whose package loads the plotting
 import math
 
 from bench.comparison.result import Judged
+from bench.stats import HypothesisTest
 
 UNKNOWN = "n/a"
 
@@ -38,7 +39,9 @@ def effect(judged: Judged) -> str:
 def test(judged: Judged) -> str:
     """mann_whitney p 0.0002, n 8 and 8."""
     verdict = judged.verdict
-    unit = "processes" if judged.metric.is_speed else "prompts"
+    unit = "prompts"
+    if judged.metric.is_speed:
+        unit = "pairs" if verdict.test is HypothesisTest.SIGN_FLIP else "processes"
     n = f"{verdict.n}" if verdict.n == verdict.n_baseline else f"{verdict.n_baseline}, {verdict.n}"
     p = "" if verdict.p_value is None else f" p {p_value(verdict.p_value)}"
     return f"{verdict.test.value.replace('_', '-')}{p}, n {n} {unit}"

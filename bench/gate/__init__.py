@@ -5,7 +5,9 @@ from bench.gate.declaration import Gate, OnAmbiguous, read_gate
 from bench.gate.junit import junit
 from bench.gate.markdown import markdown
 from bench.gate.plain import as_json
+from bench.gate.publish import publish
 from bench.gate.show import annotations, headline, print_decided
+from bench.gate.verdicts import by_verdicts
 
 __all__ = [
     "Decided",
@@ -15,11 +17,13 @@ __all__ = [
     "Outcome",
     "annotations",
     "as_json",
+    "by_verdicts",
     "decide",
     "gate_runs",
     "headline",
     "junit",
     "markdown",
     "print_decided",
+    "publish",
     "read_gate",
 ]

@@ -28,7 +28,9 @@ SERIES: dict[str, tuple[str, Better | None]] = {
         ("tok/s", Better.MORE),
     ),
     **dict.fromkeys(("step_ms", "commit_ms", "prefill_ms", "decode_ms"), ("ms", Better.LESS)),
-    **dict.fromkeys(("first_canvas_s", "canvas_gap_p50_s", "canvas_gap_p95_s"), ("s", Better.LESS)),
+    **dict.fromkeys(
+        ("first_canvas_s", "canvas_gap_p50_s", "canvas_gap_p95_s", "round_s"), ("s", Better.LESS)
+    ),
     **dict.fromkeys(("steps_per_canvas_median", "steps_per_canvas_p90"), ("steps", Better.LESS)),
     "tokens_per_forward_denoise": ("tokens", Better.MORE),
     "cap_rate": ("share", Better.LESS),

@@ -1,0 +1,123 @@
+"""The comparison of two arms: speeds by their pairs, contents by prompt, causes as in `compare`.
+
+The arms' run folders are compared as any two runs are, but for the verdicts on speeds: here they
+are of pairs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.ab.measuring import Pairs, verdict_so_far
+from bench.comparison import ComparedPoint, Comparison, Judged, Metric, Side
+from bench.comparison.causes import attributed
+from bench.comparison.environment import differences, environment
+from bench.comparison.judge import incomparable, judge, notes
+from bench.comparison.matching import Match, matches
+from bench.stats import (
+    GoOn,
+    control_false_discoveries,
+    detectable_difference,
+)
+from bench.store import Run, open_run
+
+
+def compared(
+    folders: Mapping[str, Path],
+    metrics: Sequence[Metric],
+    bound: float,
+    pairs: Pairs,
+    *,
+    stopped: str,
+    same_code: bool,
+) -> Comparison:
+    """Candidate against baseline; INSUFFICIENT_DATA without a point where an arm has nothing.
+
+    Args:
+        folders: the arms' run folders, by name.
+        stopped: why no more pairs were measured.
+        same_code: both arms are one commit without changes.
+
+    Raises:
+        ValueError: a run's tables are damaged.
+    """
+    bounds = dict.fromkeys((metric.name for metric in metrics), bound)
+    runs = [open_run(folders[arm]) for arm in ("baseline", "candidate")]
+    sides = [_side(run) for run in runs]
+    whole = Comparison(
+        baseline=sides[0],
+        candidate=sides[1],
+        environment=differences(sides[0].environment, sides[1].environment),
+        points=(),
+        alone=(),
+        family=0,
+    )
+    if any(run.table("points") is None for run in runs):
+        return whole
+    found, *alone = matches(runs[0], runs[1])
+    judged = [
+        [_paired(each, match, pairs, bound, stopped) for each in judge(match, metrics, bounds)]
+        for match in found
+    ]
+    family, judged = _controlled(judged)
+    return replace(
+        whole,
+        points=tuple(
+            _point(match, own, same_code) for match, own in zip(found, judged, strict=True)
+        ),
+        alone=tuple(
+            (arm, name)
+            for arm, names in zip(("baseline", "candidate"), alone, strict=True)
+            for name in names
+        ),
+        family=family,
+    )
+
+
+def _side(run: Run) -> Side:
+    points = run.table("points")
+    facts = environment(run.info, pd.DataFrame() if points is None else points)
+    return Side(str(run.path), str(run.info["created"]), facts)
+
+
+def _point(match: Match, judged: Sequence[Judged], same_code: bool) -> ComparedPoint:
+    attribution, causes = attributed(match.baseline, match.candidate)
+    return ComparedPoint(
+        point_id=match.candidate.point_id,
+        config=match.config,
+        judged=tuple(judged),
+        attribution=attribution,
+        causes=causes,
+        notes=tuple(notes(match, judged, same_code and not match.config)),
+    )
+
+
+def _paired(judged: Judged, match: Match, pairs: Pairs, bound: float, stopped: str) -> Judged:
+    """The metric with the verdict of its pairs, where it is a speed of both arms."""
+    point_id, metric = match.candidate.point_id, judged.metric
+    if not metric.is_speed or incomparable(match) or not pairs.has(point_id, metric.name):
+        return judged
+    found = verdict_so_far(pairs, point_id, metric, bound)
+    if isinstance(found, GoOn):
+        found = replace(found.so_far, reason=f"{found.so_far.reason}; {stopped}")
+    used = pairs.log_ratios(point_id, metric.name)[: found.n]
+    smallest = detectable_difference(used, level=found.level)
+    detectable = None if smallest is None else float(np.expm1(smallest))
+    return replace(judged, verdict=found, detectable=detectable)
+
+
+def _controlled(judged: list[list[Judged]]) -> tuple[int, list[list[Judged]]]:
+    """Verdicts with their p adjusted over all metrics and points, and how many tests there were."""
+    named = {
+        f"{place}/{each.metric.name}": each.verdict
+        for place, own in enumerate(judged)
+        for each in own
+    }
+    controlled = control_false_discoveries(named)
+    return sum(verdict.p_value is not None for verdict in named.values()), [
+        [replace(each, verdict=controlled[f"{place}/{each.metric.name}"]) for each in own]
+        for place, own in enumerate(judged)
+    ]

@@ -1,0 +1,171 @@
+"""The pairs of a comparison, measured block by block until every metric has its verdict."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.ab.blocks import MAX_PAIRS, Place, block_orders
+from bench.ab.prepared import AskedPoint, Prepared
+from bench.ab.process import ProcessFailedError, measure_process
+from bench.comparison.metrics import Metric
+from bench.stats import Better, GoOn, Plan, Verdict, log_ratios, sequential_verdict
+
+LOOKS = Plan().looks
+MAX_FAILURES = 3
+PLACES_FILE = "places.jsonl"
+assert LOOKS[-1] == MAX_PAIRS
+_ARMS = ("candidate", "baseline")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A process that did not measure; its pair is left out."""
+
+    arm: str
+    point_id: str
+    pair: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"the {self.arm}'s process {self.pair} of {self.point_id} failed: {self.why}"
+
+
+@dataclass(slots=True)
+class Pairs:
+    """What was measured so far.
+
+    Attributes:
+        values: by point, metric and arm: each process's value by its pair.
+        failures: in the order they happened.
+        blocks: finished.
+        longest_block_s: of them; None before the first.
+    """
+
+    values: dict[tuple[str, str, str], dict[int, float]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    blocks: int = 0
+    longest_block_s: float | None = None
+
+    def add(self, arm: str, point_id: str, pair: int, found: Mapping[str, float]) -> None:
+        for name, value in found.items():
+            self.values.setdefault((point_id, name, arm), {})[pair] = value
+
+    def log_ratios(self, point_id: str, metric: str) -> np.ndarray:
+        """(pairs,) log(candidate / baseline) of the pairs that both arms have, as measured."""
+        ours, theirs = (self.values.get((point_id, metric, arm), {}) for arm in _ARMS)
+        both = sorted(set(ours) & set(theirs))
+        return log_ratios([ours[pair] for pair in both], [theirs[pair] for pair in both])
+
+    def has(self, point_id: str, metric: str) -> bool:
+        """Whether both arms have values of it."""
+        return all((point_id, metric, arm) in self.values for arm in _ARMS)
+
+    @property
+    def both_arms(self) -> bool:
+        """Whether each arm has a value of anything."""
+        return {arm for _, _, arm in self.values} == set(_ARMS)
+
+
+def verdict_so_far(pairs: Pairs, point_id: str, metric: Metric, bound: float) -> Verdict | GoOn:
+    """The sequential rule's answer on a speed of a point."""
+    plan = Plan(looks=LOOKS, bound=bound, better=metric.better or Better.LESS)
+    return sequential_verdict(pairs.log_ratios(point_id, metric.name), plan)
+
+
+@dataclass(slots=True, kw_only=True)
+class Measuring:
+    """Two arms, measured in turn.
+
+    Attributes:
+        points: of both arms, as each configures them, by the arm's name.
+        folders: the run folders, by the arm's name.
+        speeds: metrics that decide when it ends.
+        bound: relative change that matters.
+        deadline_s: on time.monotonic; no block is begun that would, like the longest so far, end
+            after it.
+        log: a line of JSON a process is added to it.
+        say: told what happens, a line each.
+    """
+
+    arms: Mapping[str, Prepared]
+    folders: Mapping[str, Path]
+    speeds: Sequence[Metric]
+    bound: float
+    deadline_s: float
+    seed: int
+    log: Path
+    say: Callable[[str], None]
+    pairs: Pairs = field(default_factory=Pairs)
+
+    def run(self) -> str:
+        """Measures until nothing is open, and says why it ended.
+
+        Raises:
+            ValueError: what a process wrote cannot be read.
+        """
+        for block in block_orders(self.seed):
+            if self._decided():
+                return "every metric has its verdict"
+            if 2 * self.pairs.blocks >= MAX_PAIRS:
+                return f"all {MAX_PAIRS} pairs are measured"
+            if self._late():
+                return "the budget is spent"
+            begin = time.monotonic()
+            for place in block:
+                self._measure(place)
+                if len(self.pairs.failures) >= MAX_FAILURES:
+                    return f"{MAX_FAILURES} processes failed"
+            took_s = time.monotonic() - begin
+            self.pairs.longest_block_s = max(took_s, self.pairs.longest_block_s or 0.0)
+            self.pairs.blocks += 1
+            self.say(f"{2 * self.pairs.blocks} pairs; a block takes {took_s:.0f} s")
+        raise AssertionError("blocks have no end")
+
+    def _late(self) -> bool:
+        """Whether another block, as long as the longest so far, would end after the deadline."""
+        return time.monotonic() + (self.pairs.longest_block_s or 0.0) > self.deadline_s
+
+    def _decided(self) -> bool:
+        """Whether no speed that both arms have is without a verdict."""
+        if not self.pairs.both_arms:
+            return False
+        return not any(
+            isinstance(verdict_so_far(self.pairs, point.point_id, metric, self.bound), GoOn)
+            for point in self.arms["candidate"].points
+            for metric in self.speeds
+            if self.pairs.has(point.point_id, metric.name)
+        )
+
+    def _measure(self, place: Place) -> None:
+        arm = "candidate" if place.is_candidate else "baseline"
+        for point in self.arms[arm].points:
+            line = {
+                "block": place.block,
+                "place": place.place,
+                "arm": arm,
+                "pair": place.pair,
+                "point": point.point_id,
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            self._log({**line, **self._values(arm, point, place.pair)})
+
+    def _values(self, arm: str, point: AskedPoint, pair: int) -> dict[str, Any]:
+        try:
+            found = measure_process(self.arms[arm], point, pair, self.folders[arm])
+        except ProcessFailedError as error:
+            failure = Failure(arm, point.point_id, pair, str(error))
+            self.pairs.failures.append(failure)
+            self.say(str(failure))
+            return {"failure": failure.why}
+        self.pairs.add(arm, point.point_id, pair, found)
+        return {"values": found}
+
+    def _log(self, line: Mapping[str, Any]) -> None:
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")

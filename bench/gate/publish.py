@@ -1,0 +1,28 @@
+"""Where a decision goes: a pull request's Markdown, JUnit XML, GitHub's annotations."""
+
+from pathlib import Path
+
+from bench.gate.decide import Decided
+from bench.gate.junit import junit as as_junit
+from bench.gate.markdown import markdown as as_markdown
+from bench.gate.show import annotations
+
+
+def publish(decided: Decided, *, markdown: Path | None, junit: Path | None, github: bool) -> None:
+    """Writes the files that are asked for, and prints annotations.
+
+    Raises:
+        ValueError: a file cannot be written.
+    """
+    if github:
+        print("\n".join(annotations(decided)))
+    for path, text in ((markdown, as_markdown), (junit, as_junit)):
+        if path is not None:
+            _write(path, text(decided))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""pytest-benchmark: a fixture that times a point, and its JSON in and out of histories."""
