@@ -14,6 +14,7 @@ _LONGEST = (
     "test_notebooks",
     "claims/test_commands",
     "test_verify",
+    "test_shipped_tiles",
     "golden/test_golden",
     "pytest_bridge/test_fixture",
 )

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from bench.ab.source import Source
 
@@ -36,27 +37,32 @@ class Arm:
         """
         return {**os.environ, "PYTHONPATH": str(self.source.tree), "PYTHONSAFEPATH": "1"}
 
-    def run(
-        self, *arguments: str, given: str | None = None, timeout_s: float | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """The interpreter with these arguments, ended where this process is interrupted.
-
-        Args:
-            given: to its standard input.
-
-        Raises:
-            subprocess.TimeoutExpired: it took longer, and was ended.
-        """
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The interpreter with these arguments, ended where this process is interrupted."""
         return subprocess.run(
             [str(self.python), *arguments],
-            input=given,
-            stdin=subprocess.DEVNULL if given is None else None,
+            stdin=subprocess.DEVNULL,
             env=dict(self.environment),
             capture_output=True,
             text=True,
-            timeout=timeout_s,
             check=False,
             start_new_session=True,  # Ctrl-C is for this process alone
+        )
+
+    def start(self, *arguments: str, log: IO[str]) -> "subprocess.Popen[str]":
+        """The interpreter with these arguments, to be told and heard line by line.
+
+        Args:
+            log: takes what it writes to standard error.
+        """
+        return subprocess.Popen(
+            [str(self.python), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=dict(self.environment),
+            text=True,
+            start_new_session=True,
         )
 
     def check_code(self) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.ab.blocks import MAX_PAIRS, Place, block_orders
+from bench.ab.blocks import MAX_PAIRS, PAIRS, Place, block_orders
 from bench.ab.prepared import AskedPoint, Prepared
-from bench.ab.process import ProcessFailedError, measure_process
+from bench.ab.process import Half, Measured, ProcessFailedError, measure_pair
 from bench.comparison.metrics import Metric
 from bench.stats import Better, GoOn, Plan, Verdict, log_ratios, sequential_verdict
 
@@ -117,8 +117,8 @@ class Measuring:
             if self._late():
                 return "the budget is spent"
             begin = time.monotonic()
-            for place in block:
-                self._measure(place)
+            for pair in (block[:PAIRS], block[PAIRS:]):
+                self._measure(pair)
                 if len(self.pairs.failures) >= MAX_FAILURES:
                     return f"{MAX_FAILURES} processes failed"
             took_s = time.monotonic() - begin
@@ -142,29 +142,41 @@ class Measuring:
             if self.pairs.has(point.point_id, metric.name)
         )
 
-    def _measure(self, place: Place) -> None:
-        arm = "candidate" if place.is_candidate else "baseline"
-        for point in self.arms[arm].points:
-            line = {
-                "block": place.block,
-                "place": place.place,
-                "arm": arm,
-                "pair": place.pair,
-                "point": point.point_id,
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-            self._log({**line, **self._values(arm, point, place.pair)})
+    def _measure(self, pair: Sequence[Place]) -> None:
+        """Each point in a process of either arm, the first place's arm first."""
+        names = ["candidate" if place.is_candidate else "baseline" for place in pair]
+        for points in zip(*(self._points(name) for name in names), strict=True):
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            halves = [
+                Half(self.arms[name], point, place.pair, self.folders[name])
+                for name, point, place in zip(names, points, pair, strict=True)
+            ]
+            found = measure_pair(halves[0], halves[1])
+            for name, point, place, measured in zip(names, points, pair, found, strict=True):
+                line = {
+                    "block": place.block,
+                    "place": place.place,
+                    "arm": name,
+                    "pair": place.pair,
+                    "point": point.point_id,
+                    "started": started,
+                }
+                self._log({**line, **self._kept(name, point, place.pair, measured)})
 
-    def _values(self, arm: str, point: AskedPoint, pair: int) -> dict[str, Any]:
-        try:
-            found = measure_process(self.arms[arm], point, pair, self.folders[arm])
-        except ProcessFailedError as error:
-            failure = Failure(arm, point.point_id, pair, str(error))
+    def _points(self, arm: str) -> list[AskedPoint]:
+        """In an order that both arms have."""
+        return sorted(self.arms[arm].points, key=lambda point: point.point_id)
+
+    def _kept(self, arm: str, point: AskedPoint, pair: int, measured: Measured) -> dict[str, Any]:
+        if isinstance(measured, ProcessFailedError):
+            failure = Failure(arm, point.point_id, pair, str(measured))
             self.pairs.failures.append(failure)
             self.say(str(failure))
             return {"failure": failure.why}
-        self.pairs.add(arm, point.point_id, pair, found)
-        return {"values": found}
+        if measured is None:
+            return {"failure": "the other of its pair failed"}
+        self.pairs.add(arm, point.point_id, pair, measured)
+        return {"values": measured}
 
     def _log(self, line: Mapping[str, Any]) -> None:
         with self.log.open("a", encoding="utf-8") as file:

@@ -7,7 +7,7 @@ place, point and metric. `bench.ab.calibrate` reads all batches of a folder.
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +17,10 @@ import pandas as pd
 
 from bench.ab.arm import Arm
 from bench.ab.asked import asked
-from bench.ab.blocks import MAX_PAIRS, Place, block_orders
+from bench.ab.blocks import MAX_PAIRS, PAIRS, Place, block_orders
 from bench.ab.interpreter import interpreter
 from bench.ab.prepared import Prepared, prepare
-from bench.ab.process import ProcessFailedError, measure_process
+from bench.ab.process import Half, ProcessFailedError, measure_pair
 from bench.ab.source import source
 from bench.parquet import write_table
 
@@ -135,29 +135,40 @@ def record(top: Path, wanted: Recording, say: Callable[[str], None]) -> Path:
 
 
 def _block(
-    ready: Prepared, order: Iterable[Place], wanted: Recording, block: int, folder: Path
+    ready: Prepared, order: Sequence[Place], wanted: Recording, block: int, folder: Path
 ) -> list[dict[str, Any]]:
-    """The rows of four places; what the processes wrote is not kept."""
+    """The rows of four places; what the processes wrote is not kept.
+
+    Raises:
+        ProcessFailedError: one of them failed.
+    """
     rows = []
-    for place in order:
+    for pair in (order[:PAIRS], order[PAIRS:]):
         for point in ready.points:
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            folder.mkdir()
+            folders = [folder / str(place.place) for place in pair]
             try:
-                found = measure_process(ready, point, place.pair, folder)
+                for each in folders:
+                    each.mkdir(parents=True)
+                found = measure_pair(*(Half(ready, point, pair[0].pair, each) for each in folders))
             finally:
                 shutil.rmtree(folder)
-            keys = {
-                "batch": wanted.batch,
-                "condition": wanted.condition,
-                "block": block,
-                "place": place.place,
-                "point": point.point_id,
-                "started": started,
-                "commit": ready.arm.source.commit,
-                "dirty": ready.arm.source.dirty,
-                "host": str(ready.info.get("host")),
-                "config_hash": point.config_hash,
-            }
-            rows += [{**keys, "metric": name, "value": value} for name, value in found.items()]
+            for failure in found:
+                if isinstance(failure, ProcessFailedError):
+                    raise failure
+            for place, measured in zip(pair, found, strict=True):
+                assert isinstance(measured, dict)
+                keys = {
+                    "batch": wanted.batch,
+                    "condition": wanted.condition,
+                    "block": block,
+                    "place": place.place,
+                    "point": point.point_id,
+                    "started": started,
+                    "commit": ready.arm.source.commit,
+                    "dirty": ready.arm.source.dirty,
+                    "host": str(ready.info.get("host")),
+                    "config_hash": point.config_hash,
+                }
+                rows += [{**keys, "metric": n, "value": value} for n, value in measured.items()]
     return rows

@@ -85,7 +85,11 @@ def labelled(model: Transformer) -> Iterator[None]:
         for group, (owner, attribute, function) in wrapped.items():
             owner.__dict__[attribute] = _in_range(function, group)
             stack.callback(owner.__dict__.pop, attribute)
-        model.ops = replace(ops, sample=_in_range(ops.sample, "sampling"))
+        model.ops = replace(
+            ops,
+            sample=_in_range(ops.sample, "sampling"),
+            settle=_in_range(ops.settle, "sampling"),
+        )
         stack.callback(setattr, model, "ops", ops)
         yield
 

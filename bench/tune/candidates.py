@@ -69,7 +69,6 @@ _DENSE_NARROW = (
     DenseTiles(16, 64, 256, 4, 4, 4),
     DenseTiles(16, 64, 256, 4, 4, 2),
     DenseTiles(16, 64, 256, 4, 4),
-    DenseTiles(16, 32, 256, 4, 4, 2),
 )
 
 

@@ -24,7 +24,7 @@ OP_GROUPS: Mapping[str, str] = {
     "tile_statistics": "sampling",
     "row_statistics": "sampling",
     "probabilities": "sampling",
-    "accept": "sampling",
+    "settle_rows": "sampling",
 }
 """The op group (`model.work`) that every kernel's time belongs to; dense products of the MLP run in
 the same kernel as projections and count with them."""

@@ -42,12 +42,6 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     return out  # type: ignore[return-value]
 
 
-def rms_norm_quantised(x: Tensor, weight: Tensor | None, eps: float) -> Quantised:
-    """`rms_norm`, then `quantise_rows`."""
-    (out,) = _launch(None, x, None, eps, [Branch(weight, "fp8")])[1]
-    return out  # type: ignore[return-value]
-
-
 def norms(x: Tensor, eps: float, branches: Sequence[Branch]) -> list[Tensor | Quantised]:
     """Up to three norms of one x."""
     return _launch(None, x, None, eps, branches)[1]

@@ -4,6 +4,7 @@ Legend: B seqs, L positions, T tokens, D model, K experts a token, V vocab.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -23,6 +24,7 @@ __all__ = [
     "rms_norms",
     "route",
     "sample",
+    "settle",
     "softcap",
 ]
 
@@ -48,3 +50,12 @@ def sample(
     )
     p_TV = sampler.soft_probabilities(raw_TV, cap, temperature, lse)
     return candidate.view(shape), argmax.view(shape), entropy.view(shape), p_TV.view_as(raw_BLV)
+
+
+def settle(
+    accept: Any, stop: Any, *rows: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of `EntropyBound` and `StableAndConfident` or none alone, whose numbers are tensors."""
+    if stop is None:
+        return sampler.settle(accept.bound, None, None, *rows)
+    return sampler.settle(accept.bound, stop.stability_steps, stop.confidence_nat, *rows)

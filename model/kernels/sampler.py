@@ -1,4 +1,4 @@
-"""Triton kernels of the sampler: statistics of every position's distribution, and acceptance.
+"""Triton kernels of the sampler: statistics of every position's distribution, and a step's end.
 
 Logits stay in bf16 as the vocabulary product leaves them; softcap and temperature are applied where
 they are read and no [T, V] tensor in fp32 exists. Nothing synchronises with the host.
@@ -10,9 +10,10 @@ import torch
 import triton
 from torch import Tensor
 
-from model.kernels.sampler_jit import accept, probabilities, row_statistics, tile_statistics
+from model.kernels.sampler_jit import probabilities, row_statistics, settle_rows, tile_statistics
 
 _TILE = 8192  # tokens a program of the first pass reads; the second pass searches one such tile
+_SETTLE_PAIRS = 8192  # of positions, compared at once
 
 
 def token_statistics(
@@ -78,24 +79,42 @@ def soft_probabilities(
     return p_TV
 
 
-def accept_and_renoise(
-    entropy_BL: Tensor, bound: Tensor, candidate_BL: Tensor, renoise_BL: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`policies.EntropyBound`, then the candidate where accepted and fresh noise elsewhere.
+def settle(
+    bound: Tensor,
+    stability_steps: Tensor | None,
+    confidence_nat: Tensor | None,
+    entropy_BL: Tensor,
+    candidate_BL: Tensor,
+    argmax_BL: Tensor,
+    renoise_BL: Tensor,
+    canvas_BL: Tensor,
+    last_argmax_BL: Tensor,
+    unchanged_B: Tensor,
+    steps_B: Tensor,
+    done_B: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """`model.ops.reference.settle` with the policies `EntropyBound` and `StableAndConfident`.
 
-    A position is accepted when the entropies ranked before it sum to at most `bound` (fp32, one
-    element); equal entropies rank by position and NaN is never accepted.
+    A position is accepted when the entropies ranked before it sum to at most the bound. Sums are
+    exact to a few ulps of fp32 in another order than torch's: where one lies that close to a
+    threshold, the decision may be the other.
 
-    Returns:
-        accepted [B, L] bool, canvas [B, L] int64.
+    Args:
+        bound, confidence_nat: fp32, one element, on the device; stability_steps: an integer. The
+            last two are None where no row stops.
     """
-    batch, length = entropy_BL.shape
-    accepted_BL = torch.empty_like(entropy_BL, dtype=torch.bool)
-    canvas_BL = torch.empty_like(candidate_BL)
-    rows = min(32, triton.next_power_of_2(length))
-    columns = min(128, triton.next_power_of_2(length))
-    accept[(triton.cdiv(length, rows), batch)](
-        entropy_BL, bound, candidate_BL, renoise_BL, accepted_BL, canvas_BL,
-        length, ROWS=rows, COLUMNS=columns, num_warps=4,
+    shape = batch, length = entropy_BL.shape
+    given_BL = (entropy_BL, candidate_BL, argmax_BL, renoise_BL, canvas_BL, last_argmax_BL)
+    accepted_BL = done_B.new_empty(shape)
+    next_BL, next_argmax_BL = canvas_BL.new_empty(shape), argmax_BL.new_empty(shape)
+    next_unchanged_B, next_steps_B = torch.empty_like(unchanged_B), torch.empty_like(steps_B)
+    next_done_B = torch.empty_like(done_B)
+    block = triton.next_power_of_2(length)
+    settle_rows[(batch,)](
+        bound, stability_steps, confidence_nat,
+        *(x_BL.contiguous() for x_BL in given_BL), unchanged_B, steps_B, done_B,
+        accepted_BL, next_BL, next_argmax_BL, next_unchanged_B, next_steps_B, next_done_B, length,
+        FREEZE=batch > 1, BLOCK=block, COLUMNS=min(max(_SETTLE_PAIRS // block, 1), block),
+        num_warps=8,
     )  # fmt: skip
-    return accepted_BL, canvas_BL
+    return accepted_BL, next_BL, next_argmax_BL, next_unchanged_B, next_steps_B, next_done_B

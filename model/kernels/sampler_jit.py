@@ -160,26 +160,47 @@ def probabilities(
     tl.store(p_ptr + row.to(tl.int64) * vocab + column, p.to(p_ptr.dtype.element_ty), mask=valid)
 
 
-@triton.jit(do_not_specialize_on_alignment=["bound_ptr"])
-def accept(
-    entropy_ptr, bound_ptr, candidate_ptr, renoise_ptr,
-    accepted_ptr, canvas_ptr, length,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+@triton.jit
+def settle_rows(
+    bound_ptr, stability_ptr, confidence_ptr,
+    entropy_ptr, candidate_ptr, argmax_ptr, renoise_ptr, canvas_ptr, last_ptr,
+    unchanged_ptr, steps_ptr, done_ptr,
+    accepted_ptr, next_ptr, next_argmax_ptr, next_unchanged_ptr, next_steps_ptr, next_done_ptr,
+    length, FREEZE: tl.constexpr, BLOCK: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """For some positions of a row: sums all entropies ranked before theirs, without sorting."""
-    base = tl.program_id(1) * length
-    mine = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    """A whole row; each position sums the entropies ranked before its own, without sorting."""
+    row = tl.program_id(0)
+    base = row * length
+    mine = tl.arange(0, BLOCK)
     real = mine < length
     entropy = tl.load(entropy_ptr + base + mine, mask=real, other=0.0)
-    before = tl.zeros([ROWS], dtype=tl.float32)
+    before = tl.zeros([BLOCK], dtype=tl.float32)
     for start in range(0, length, COLUMNS):
         other = start + tl.arange(0, COLUMNS)
         theirs = tl.load(entropy_ptr + base + other, mask=other < length, other=float("inf"))
-        lower = theirs[None, :] < entropy[:, None]
-        tied = (theirs[None, :] == entropy[:, None]) & (other[None, :] < mine[:, None])
-        before += tl.sum(tl.where(lower | tied, theirs[None, :], 0.0), 1)
-    accepted = (before <= tl.load(bound_ptr)) & (entropy == entropy)
+        lower = theirs[:, None] < entropy[None, :]
+        tied = (theirs[:, None] == entropy[None, :]) & (other[:, None] < mine[None, :])
+        before += tl.sum(tl.where(lower | tied, theirs[:, None], 0.0), 0)
+    accepted = (before <= tl.load(bound_ptr)) & (tl.abs(entropy) < float("inf"))
+    tl.store(accepted_ptr + base + mine, accepted, mask=real)
+
+    done = tl.load(done_ptr + row)
     candidate = tl.load(candidate_ptr + base + mine, mask=real, other=0)
     renoise = tl.load(renoise_ptr + base + mine, mask=real, other=0)
-    tl.store(accepted_ptr + base + mine, accepted, mask=real)
-    tl.store(canvas_ptr + base + mine, tl.where(accepted, candidate, renoise), mask=real)
+    canvas = tl.where(accepted, candidate, renoise)
+    argmax = tl.load(argmax_ptr + base + mine, mask=real, other=0)
+    last = tl.load(last_ptr + base + mine, mask=real, other=0)
+    if FREEZE:
+        canvas = tl.where(done, tl.load(canvas_ptr + base + mine, mask=real, other=0), canvas)
+        argmax = tl.where(done, last, argmax)
+    tl.store(next_ptr + base + mine, canvas, mask=real)
+    tl.store(next_argmax_ptr + base + mine, argmax, mask=real)
+
+    same = tl.min((argmax == last).to(tl.int32), 0)
+    unchanged = (tl.load(unchanged_ptr + row) + 1) * same
+    tl.store(next_unchanged_ptr + row, unchanged)
+    tl.store(next_steps_ptr + row, tl.load(steps_ptr + row) + (done == 0).to(tl.int32))
+    if stability_ptr is not None:
+        confident = tl.sum(entropy, 0) / length < tl.load(confidence_ptr)
+        done = done | (confident & (unchanged >= tl.load(stability_ptr)))
+    tl.store(next_done_ptr + row, done)

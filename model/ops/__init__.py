@@ -27,6 +27,7 @@ class Ops:
     experts: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
     softcap: Callable[[Tensor, float], Tensor]
     sample: Callable[[Tensor, float, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+    settle: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]
 
 
 def _table(name: str, module: object) -> Ops:

@@ -4,7 +4,7 @@ Legend: B seqs, L positions, K keys, T = B * L tokens, D model, N heads, G KV he
 E experts, F expert hidden, V vocab.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -159,3 +159,44 @@ def sample(
 def rounded_softmax(scaled_BLV: Tensor, dtype: torch.dtype) -> Tensor:
     """Softmax in fp32 of scores rounded to a dtype."""
     return torch.softmax(scaled_BLV.to(dtype), dim=-1, dtype=torch.float32)
+
+
+def settle(
+    accept: Callable[[Tensor], Tensor],
+    stop: Callable[[Tensor, Tensor], Tensor] | None,
+    entropy_BL: Tensor,
+    candidate_BL: Tensor,
+    argmax_BL: Tensor,
+    renoise_BL: Tensor,
+    canvas_BL: Tensor,
+    last_argmax_BL: Tensor,
+    unchanged_B: Tensor,
+    steps_B: Tensor,
+    done_B: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What a step decides once its tokens are sampled: the next canvas, and whether it is the last.
+
+    Accepted positions take their candidate, all others are renoised. Among several rows those that
+    are done keep what they have; a lone row's end is the canvas's end.
+
+    Args:
+        accept, stop: policies as `model.sampling.policies` has them; without `stop` no row ends.
+        entropy_BL, candidate_BL, argmax_BL: of this step, from `sample`.
+        renoise_BL: fresh tokens.
+        canvas_BL, last_argmax_BL: what the step was given, and the argmax before it.
+        unchanged_B, steps_B, done_B: as `model.sampling.block_diffusion.CanvasState` has them.
+
+    Returns:
+        accepted [B, L] bool, then the next state: canvas, argmax, unchanged, steps, done.
+    """
+    accepted_BL = accept(entropy_BL)
+    next_BL = torch.where(accepted_BL, candidate_BL, renoise_BL)
+    if len(done_B) > 1:
+        frozen_B1 = done_B[:, None]
+        next_BL = torch.where(frozen_B1, canvas_BL, next_BL)
+        argmax_BL = torch.where(frozen_B1, last_argmax_BL, argmax_BL)
+    unchanged_B = (unchanged_B + 1) * (argmax_BL == last_argmax_BL).all(-1)
+    steps_B = steps_B + ~done_B
+    if stop is not None:
+        done_B = done_B | stop(unchanged_B, entropy_BL)
+    return accepted_BL, next_BL, argmax_BL, unchanged_B, steps_B, done_B

@@ -20,6 +20,7 @@ from model.ops.grouping import by_row, grouped_mm, mix, sort_by_expert
 
 softcap = reference.softcap
 sample = sampler.sample
+settle = reference.settle
 
 # With few experts for each one a token uses, batched GEMMs over all of them beat gathering rows.
 _DENSE_UP_TO = 4

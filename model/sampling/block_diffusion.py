@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.diffusion import DiffusionTransformer
 from model.kv_cache import KVCache
+from model.ops import reference
 from model.sampling.noise import CanvasNoise
 from model.sampling.policies import (
     Acceptance,
@@ -187,22 +188,26 @@ def _step(
     )
     if noise.candidate_BL is not None:
         candidate = noise.candidate_BL
-    accepted = accept(entropy)
-    trace = StepTrace(state.canvas_BL, candidate, accepted, argmax, entropy)
-    canvas = torch.where(accepted, candidate, noise.renoise_BL)
-
-    done = state.done_B
-    if len(done) > 1:  # rows that are done keep what they have; a lone row ends the loop
-        frozen = done[:, None]
-        canvas = torch.where(frozen, state.canvas_BL, canvas)
-        argmax = torch.where(frozen, state.argmax_BL, argmax)
-    same = (argmax == state.argmax_BL).all(-1)
-    unchanged = (state.unchanged_B + 1) * same
-    steps = state.steps_B + ~done
-    if stop is not None:
-        done = done | stop(unchanged, entropy)
+    # A kernel has the shipped policies' rules inside; torch calls any policy.
+    stops_as_shipped = stop is None or type(stop) is StableAndConfident
+    is_shipped = type(accept) is EntropyBound and stops_as_shipped
+    settle = model.ops.settle if is_shipped else reference.settle
+    accepted, canvas, next_argmax, unchanged, steps, done = settle(
+        accept,
+        stop,
+        entropy,
+        candidate,
+        argmax,
+        noise.renoise_BL,
+        state.canvas_BL,
+        state.argmax_BL,
+        state.unchanged_B,
+        state.steps_B,
+        state.done_B,
+    )
     if flag is not None and index is not None:
         flag.write(index, done)
     # Last, so that the host reads the answer meanwhile.
     signal = model.embedding.soft(belief_BLV)
-    return CanvasState(canvas, argmax, signal, unchanged, done, steps), trace
+    trace = StepTrace(state.canvas_BL, candidate, accepted, argmax, entropy)
+    return CanvasState(canvas, next_argmax, signal, unchanged, done, steps), trace

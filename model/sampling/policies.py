@@ -36,14 +36,15 @@ class Acceptance(Protocol):
 class EntropyBound:
     """Accepts lowest-entropy positions while the sum of those before stays within `bound` nat.
 
-    Recomputed at every step: acceptance is not commitment. Source: arXiv 2505.24857.
+    Equal entropies rank by position; one that is not finite is never accepted. Recomputed at every
+    step: acceptance is not commitment. Source: arXiv 2505.24857.
     """
 
     bound: float | Tensor
 
     def __call__(self, entropy_BL: Tensor) -> Tensor:
         """Accepted mask, bool [B, L]."""
-        ordered, order = torch.sort(entropy_BL, dim=-1)
+        ordered, order = torch.sort(entropy_BL, dim=-1, stable=True)
         chosen = ordered.cumsum(-1) - ordered <= self.bound
         return torch.zeros_like(chosen).scatter(-1, order, chosen)
 

@@ -90,14 +90,6 @@ def norm_cases(s: Setting) -> Iterator[Case]:
         4 * row,
     )  # fmt: skip
     yield Case(
-        "rms_norm_quantised", lambda i: glue.rms_norm_quantised(x[i], w[0], EPS),
-        lambda i: _quantise(norm(x[i], w[0], EPS)),
-        lambda: _apart_fp8(
-            glue.rms_norm_quantised(x[0], w[0], EPS), reference.rms_norm(x[0], w[0], EPS)
-        ),
-        3 * row,
-    )  # fmt: skip
-    yield Case(
         "add_rms_norm", lambda i: glue.add_rms_norm(residual[i], x[i], w[0], EPS),
         lambda i: torch_native.add_rms_norm(residual[i], x[i], w[0], EPS),
         lambda: _apart(

@@ -10,8 +10,9 @@ import torch
 import triton
 from torch import Tensor
 
-from model.kernels import sampler, sampler_jit
+from model.kernels import ops, sampler, sampler_jit
 from model.ops import reference
+from model.sampling.policies import EntropyBound, StableAndConfident
 from tests.gpu.glue_cases import SETS, Case, Setting
 
 CAP = 30.0
@@ -106,22 +107,27 @@ def sampler_cases(s: Setting) -> Iterator[Case]:
         )  # fmt: skip
 
 
-def acceptance_cases(s: Setting) -> Iterator[Case]:
-    entropy = torch.rand(SETS, 1, s.rows, device=s.device) ** 4
-    bound = torch.tensor(3.0, device=s.device)
-    candidate, renoise = torch.randint(0, s.vocab, (2, 1, s.rows), device=s.device)
+def settling_cases(s: Setting) -> Iterator[Case]:
+    """A lone row that goes on, one that stops, and eight rows of which some are done."""
+    accept = EntropyBound(torch.tensor(3.0, device=s.device))
+    stop = StableAndConfident(*(torch.tensor(n, device=s.device) for n in (1, 0.3)))
+    for name, batch, same in (("goes on", 1, False), ("stops", 1, True), ("of eight", 8, True)):
+        entropy = torch.rand(SETS, batch, s.rows, device=s.device) ** 4
+        tokens = torch.randint(0, s.vocab, (5, batch, s.rows), device=s.device)
+        if same:
+            tokens[1] = tokens[4]
+        counts = torch.ones(2, batch, device=s.device, dtype=torch.int32)
+        done = torch.arange(batch, device=s.device) % 3 == 1
+        rows = (*tokens, *counts, done)
 
-    def fused(index: int) -> Any:
-        return sampler.accept_and_renoise(entropy[index], bound, candidate, renoise)
+        def fused(index: int, entropy: Tensor = entropy, rows: Any = rows) -> Any:
+            return ops.settle(accept, stop, entropy[index], *rows)
 
-    def chain(index: int) -> Any:
-        ordered, order = torch.sort(entropy[index], dim=-1)
-        chosen = ordered.cumsum(-1) - ordered <= bound
-        accepted = torch.zeros_like(chosen).scatter(-1, order, chosen)
-        return accepted, torch.where(accepted, candidate, renoise)
+        def chain(index: int, entropy: Tensor = entropy, rows: Any = rows) -> Any:
+            return reference.settle(accept, stop, entropy[index], *rows)
 
-    def check() -> dict[str, float]:
-        pairs = [zip(fused(index), chain(index), strict=True) for index in range(SETS)]
-        return {"differing": sum((a != b).sum().item() for pair in pairs for a, b in pair)}
+        def check(fused: Any = fused, chain: Any = chain) -> dict[str, float]:
+            pairs = [zip(fused(index), chain(index), strict=True) for index in range(SETS)]
+            return {"differing": sum((a != b).sum().item() for pair in pairs for a, b in pair)}
 
-    yield Case("accept_and_renoise", fused, chain, check, s.rows * 29 / 1e6)
+        yield Case(f"settle, {name}", fused, chain, check, batch * s.rows * 61 / 1e6)

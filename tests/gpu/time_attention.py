@@ -27,7 +27,7 @@ if "model" not in sys.modules:  # the package's own __init__ asks for more than 
 from model.kernels.attention import Tiles, TwoProducts, attention
 from model.ops import reference, torch_native
 from tests.gpu.attention_cases import CANDIDATES, SETS, SHAPES, Shape, inputs
-from tests.gpu.expert_report import Call, Report, guarded, microseconds
+from tests.gpu.report import Call, Report, guarded, microseconds
 
 LIMIT = 1e-2
 
@@ -44,11 +44,10 @@ def precompile(shapes: list[Shape], seconds: float) -> int:
 
 
 def compile_one(shape: Shape, tiles: Tiles | TwoProducts | None) -> None:
-    from tests.kernels.compile_sm90 import compile_only
+    from tests.kernels.compiling import launches
 
-    torch.set_num_threads(1)
-    q, k, v, sight = inputs(shape, torch.device("cpu"))
-    with compile_only():
+    q, k, v, sight = inputs(shape, torch.device("meta"))
+    with launches():
         attention(q[0], k[0], v[0], sight=sight, tiles=tiles)
 
 

@@ -22,7 +22,7 @@ if "model" not in sys.modules:  # the package's own __init__ asks for more than 
     sys.modules["model"].__path__ = [str(Path(__file__).parents[2] / "model")]
 
 from tests.gpu.glue_cases import SETS, Call, Case, Setting, head_cases, norm_cases, row_cases
-from tests.gpu.sampler_cases import acceptance_cases, sampler_cases
+from tests.gpu.sampler_cases import sampler_cases, settling_cases
 
 
 def _micros(call: Call, calls: int) -> float:
@@ -89,7 +89,7 @@ def main() -> int:
     name = "smoke" if options.smoke else torch.cuda.get_device_name()
     result: dict[str, Any] = {"device": name, "torch": torch.__version__}
     cases = result["cases"] = []
-    groups = (norm_cases, row_cases, head_cases, sampler_cases, acceptance_cases)
+    groups = (norm_cases, row_cases, head_cases, sampler_cases, settling_cases)
     for group in groups:
         try:
             for case in group(setting):

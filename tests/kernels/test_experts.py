@@ -159,7 +159,9 @@ def test_experts_bf16(shape: tuple[int, int, int, int, int, str], tiles: Tiles) 
     x = torch.randn(tokens, width).bfloat16()
     expert, weight = _assignments(tokens, num_experts, top_k, kind)
     gate_up, down = _weights(num_experts, width, hidden)
-    got = experts.mixed_experts(x, None, expert, weight, ExpertWeights(gate_up, down), (tiles, tiles))
+    got = experts.mixed_experts(
+        x, None, expert, weight, ExpertWeights(gate_up, down), (tiles, tiles)
+    )
     want = reference.experts(x, expert.long(), weight, gate_up, down)
     assert got.dtype == torch.bfloat16
     torch.testing.assert_close(got, want, rtol=2e-2, atol=2e-2)
@@ -196,7 +198,9 @@ def test_gate_up_and_down_may_take_different_rows() -> None:
 
 
 @pytest.mark.parametrize("shape", _SHAPES)
-@pytest.mark.parametrize("way", [{"by_tile": True}, {"persistent": 3}, {"persistent": 1000}], ids=str)
+@pytest.mark.parametrize(
+    "way", [{"by_tile": True}, {"persistent": 3}, {"persistent": 1000}], ids=str
+)
 def test_the_order_of_programs_changes_nothing(
     way: dict[str, int], shape: tuple[int, int, int, int, int, str]
 ) -> None:

@@ -53,7 +53,6 @@ def test_norms(rows: int, size: int, dtype: torch.dtype) -> None:
     weight, scale = torch.randn(2, size).to(dtype)
     _close(glue.rms_norm(x, weight, EPS), reference.rms_norm(x, weight, EPS))
     _close(glue.rms_norm(x, None, EPS), reference.rms_norm(x, None, EPS))
-    _close_fp8(glue.rms_norm_quantised(x, weight, EPS), reference.rms_norm(x, weight, EPS))
     branches = [Branch(scale, "router"), Branch(weight, "fp8"), Branch(None)]
     router, quantised, plain = glue.norms(x, EPS, branches)
     _close(router, _router(x, scale))

@@ -3,6 +3,8 @@
 Legend: B seqs, L positions, T rows, V vocab.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,9 +12,9 @@ from torch import Tensor
 interpreter = pytest.importorskip("tests.kernels.interpreter", exc_type=ImportError)
 interpreter.require()
 
-from model.kernels import sampler  # noqa: E402
+from model.kernels import ops, sampler  # noqa: E402
 from model.ops import reference  # noqa: E402
-from model.sampling.policies import EntropyBound  # noqa: E402
+from model.sampling.policies import EntropyBound, StableAndConfident  # noqa: E402
 
 CAP = 30.0
 SHAPES = pytest.mark.parametrize(
@@ -125,25 +127,113 @@ def test_soft_probabilities(rows: int, vocab: int, tile: int) -> None:
     torch.testing.assert_close(got.float(), want.float(), rtol=0.3, atol=1e-6)
 
 
+State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # canvas, argmax, unchanged, steps, done
+
+
+def _policies(bound: float, stable: int | None, confident: float) -> tuple[Any, Any]:
+    """Without `stable` no row stops."""
+    accept = EntropyBound(torch.tensor(bound))
+    if stable is None:
+        return accept, None
+    return accept, StableAndConfident(torch.tensor(stable), torch.tensor(confident))
+
+
+def _fresh(batch: int, length: int) -> State:
+    no_argmax, zero_B = torch.full((batch, length), -1), torch.zeros(batch, dtype=torch.int32)
+    canvas = torch.randint(0, 99, (batch, length))
+    return canvas, no_argmax, zero_B, zero_B.clone(), torch.zeros(batch, dtype=torch.bool)
+
+
+def _accepted(entropy: list[float], bound: float) -> list[bool]:
+    """What the kernel accepts of one row, having found the reference's decisions."""
+    sampled = torch.tensor([entropy]), *torch.randint(0, 9, (3, 1, len(entropy)))
+    given = *_policies(bound, None, 0.0), *sampled, *_fresh(1, len(entropy))
+    found = ops.settle(*given)[0]
+    assert torch.equal(found, reference.settle(*given)[0])
+    return found[0].tolist()
+
+
 @pytest.mark.parametrize(
-    ("batch", "length", "bound"), [(1, 1, 0.0), (3, 7, 0.1), (2, 100, 3.0), (2, 300, 50.0)]
+    ("batch", "length", "bound", "stable"),
+    [(1, 1, 0.0, 0), (1, 40, 0.1, None), (3, 7, 0.1, 2), (5, 100, 3.0, 0), (4, 300, 9.0, 1)],
 )
-def test_accept_and_renoise(batch: int, length: int, bound: float) -> None:
+def test_a_canvas_is_settled_as_the_reference_does(
+    batch: int, length: int, bound: float, stable: int | None
+) -> None:
+    """Steps that follow each other: tokens repeat mostly, entropies fall, rows stop one by one."""
     torch.manual_seed(length)
-    entropy = torch.rand(batch, length) ** 4
-    candidate, renoise = torch.randint(0, 99, (2, batch, length))
-    accepted, canvas = sampler.accept_and_renoise(entropy, torch.tensor(bound), candidate, renoise)
-    want = EntropyBound(bound)(entropy)
-    assert torch.equal(accepted, want)
-    assert torch.equal(canvas, torch.where(want, candidate, renoise))
-    assert accepted.any()
+    policies, state = _policies(bound, stable, 0.15), _fresh(batch, length)
+    argmax, level_B1 = torch.randint(0, 99, (batch, length)), torch.rand(batch, 1) + 0.3
+    accepted, stopped = [], []
+    for step in range(6):
+        changes_B1 = torch.rand(batch, 1) < 0.3
+        argmax = torch.where(changes_B1, torch.randint(0, 99, (batch, length)), argmax)
+        entropy = torch.rand(batch, length) ** 4 * level_B1 * 0.7**step
+        candidate, renoise = torch.randint(0, 99, (2, batch, length))
+        given = *policies, entropy, candidate, argmax, renoise, *state
+        found, want = ops.settle(*given), reference.settle(*given)
+        for each, wanted in zip(found, want, strict=True):
+            assert each.dtype is wanted.dtype
+            assert torch.equal(each, wanted)
+        accepted.append(found[0])
+        stopped.append(found[5])
+        state = found[1:]
+    if length > 1:
+        assert 0 < torch.stack(accepted).float().mean() < 1
+    assert torch.stack(stopped).any() == (stable is not None)
+    assert not torch.stack(stopped).all() or stable == 0
 
 
-def test_equal_entropies_rank_by_position_and_nan_is_refused() -> None:
-    nan = float("nan")
-    entropy = torch.tensor([[0.4, 0.4, 0.4, nan, 0.1]])
-    tokens = torch.zeros(1, 5, dtype=torch.int64)
-    accepted, _ = sampler.accept_and_renoise(entropy, torch.tensor(0.6), tokens, tokens)
-    assert accepted.tolist() == [[True, True, False, False, True]]
-    everything, _ = sampler.accept_and_renoise(entropy, torch.tensor(99.0), tokens, tokens)
-    assert everything.tolist() == [[True, True, True, False, True]]
+def test_only_rows_beside_others_are_frozen() -> None:
+    entropy, old, new = torch.ones(2, 3), torch.full((2, 3), 4), torch.full((2, 3), 5)
+    zero_B, done_B = torch.zeros(2, dtype=torch.int32), torch.tensor([True, False])
+    given = entropy, new, new, new, old, old, zero_B, zero_B, done_B
+    policies = _policies(9.0, 1, 0.0)  # which is no reason to stop
+    _, canvas, argmax, unchanged, steps, done = ops.settle(*policies, *given)
+    assert canvas.tolist() == argmax.tolist() == [[4] * 3, [5] * 3]
+    assert unchanged.tolist() == [1, 0]
+    assert steps.tolist() == [0, 1]
+    assert done.tolist() == [True, False]
+    alone = ops.settle(*policies, *(each[:1] for each in given))
+    assert alone[1].tolist() == alone[2].tolist() == [[5] * 3]
+
+
+def test_equal_entropies_rank_by_position_and_only_finite_ones_are_accepted() -> None:
+    nan, infinity = float("nan"), float("inf")
+    assert _accepted([0.5, 0.5, 0.5, nan, 0.125], 0.75) == [True, True, False, False, True]
+    assert _accepted([0.5, infinity, 0.5, nan, 0.125], 99.0) == [True, False, True, False, True]
+    assert _accepted([0.0, -1e-9, 0.0, 0.0], 0.0) == [True] * 4
+
+
+@pytest.mark.parametrize("length", [200, 256])
+def test_sums_are_exact_to_a_few_ulps(length: int) -> None:
+    """At thresholds 2^-21 below and above the exact sum and the exact mean the decision flips."""
+    torch.manual_seed(length)
+    tokens = torch.zeros(1, length, dtype=torch.int64)
+    for _ in range(5):
+        entropy = torch.rand(1, length)
+        ranked = entropy[0].double().sort().values
+        mean = float(ranked.mean())
+        for margin, extra in ((1 - 2**-21, 0), (1 + 2**-21, 1)):
+            rank = int(torch.randint(1, length, ()))
+            bound = float(ranked[:rank].sum()) * margin
+            given = entropy, *[tokens] * 5, *_fresh(1, length)[2:]
+            found = ops.settle(*_policies(bound, 0, mean * margin), *given)
+            assert found[0].sum() == rank + extra
+            assert found[5].item() is bool(extra)
+
+
+def test_rows_may_lie_apart() -> None:
+    torch.manual_seed(0)
+    entropy = torch.rand(6, 2).t()
+    tokens = [each.t() for each in torch.randint(0, 9, (5, 6, 2))]
+    given = *_policies(1.0, 0, 0.5), entropy, *tokens, *_fresh(2, 6)[2:]
+    for each, wanted in zip(ops.settle(*given), reference.settle(*given), strict=True):
+        assert torch.equal(each, wanted)
+
+
+def test_a_nan_stops_no_row() -> None:
+    entropy = torch.tensor([[0.0, float("nan")], [0.0, 0.0]])
+    tokens = torch.zeros(2, 2, dtype=torch.int64)
+    given = entropy, *[tokens] * 5, *_fresh(2, 2)[2:]
+    assert ops.settle(*_policies(1.0, 0, 99.0), *given)[5].tolist() == [False, True]

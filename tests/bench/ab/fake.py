@@ -86,16 +86,16 @@ import json, shutil, sys
 from pathlib import Path
 tree = Path(__file__).resolve().parent.parent
 variant = (tree / "variant").read_text().strip()
-task, *orders = (json.loads(line) for line in sys.stdin)
-with Path(r"{log}").open("a") as log:
-    log.write(f"{{variant}} {{task['process_id']}} {{tree}}\\n")
+task = json.loads(sys.stdin.readline())
 print(json.dumps({{"kind": "ready"}}), flush=True)
 if variant == "faulty" and task["process_id"] == 3:
     print(json.dumps({{"kind": "failed", "reason": "exception", "detail": "ValueError: bad"}}))
     sys.exit()
 if variant == "deadly":
     sys.exit("Segmentation fault")
-for order in orders:
+for order in map(json.loads, sys.stdin):
+    with Path(r"{log}").open("a") as log:
+        log.write(f"{{variant}} {{task['process_id']}} {{tree}}\\n")
     name = f"{{order['config_hash']}}-p{{task['process_id']:03}}-r{{order['repeat']:03}}"
     source = Path(r"{shards}") / {{"faulty": "plain"}}.get(variant, variant) / "shards" / name
     shutil.copytree(source, Path(order["run_folder"]) / "shards" / name)

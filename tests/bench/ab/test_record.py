@@ -7,7 +7,7 @@ import pytest
 
 from bench.ab import record as recording
 from bench.ab.aa_blocks import read_recorded
-from bench.ab.process import ProcessFailedError
+from bench.ab.process import Half, Measured, ProcessFailedError
 from bench.ab.record import COLUMNS, Recording, record
 from tests.bench.ab.fake import HASH, POINT, Repository
 
@@ -57,14 +57,14 @@ def test_a_batch_holds_every_place_of_every_block(repository: Repository, tmp_pa
 def test_interrupted_a_batch_holds_its_finished_blocks(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = recording.measure_process
+    measure = recording.measure_pair
 
-    def until_the_second_block(*given: object) -> dict[str, float]:
-        if given[2] == 3:
+    def until_the_second_block(first: Half, second: Half) -> tuple[Measured, Measured]:
+        if first.process_id == 3:
             raise KeyboardInterrupt
-        return measure(*given)  # type: ignore[arg-type]
+        return measure(first, second)
 
-    monkeypatch.setattr(recording, "measure_process", until_the_second_block)
+    monkeypatch.setattr(recording, "measure_pair", until_the_second_block)
     with pytest.raises(KeyboardInterrupt):
         record(repository.path, wanted(tmp_path / "aa"), lambda line: None)
     assert read_recorded(tmp_path / "aa").batches["blocks"].tolist() == [1]
@@ -73,14 +73,14 @@ def test_interrupted_a_batch_holds_its_finished_blocks(
 def test_a_checkout_that_is_edited_meanwhile_ends_a_recording(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = recording.measure_process
+    measure = recording.measure_pair
 
-    def editing(*given: object) -> dict[str, float]:
-        if given[2] == 3:
+    def editing(first: Half, second: Half) -> tuple[Measured, Measured]:
+        if first.process_id == 3:
             (repository.path / "variant").write_text("same")
-        return measure(*given)  # type: ignore[arg-type]
+        return measure(first, second)
 
-    monkeypatch.setattr(recording, "measure_process", editing)
+    monkeypatch.setattr(recording, "measure_pair", editing)
     with pytest.raises(ValueError, match="changed while it was measured; 1 blocks are kept"):
         record(repository.path, wanted(tmp_path / "aa"), lambda line: None)
     assert read_recorded(tmp_path / "aa").batches["blocks"].tolist() == [1]
@@ -89,15 +89,16 @@ def test_a_checkout_that_is_edited_meanwhile_ends_a_recording(
 def test_a_block_in_which_a_process_fails_is_measured_again(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, failed = recording.measure_process, []
+    measure, failed = recording.measure_pair, []
 
-    def once_bad(*given: object) -> dict[str, float]:
-        if given[2] == 1 and not failed:
+    def once_bad(first: Half, second: Half) -> tuple[Measured, Measured]:
+        found = measure(first, second)
+        if first.process_id == 1 and not failed:
             failed.append(True)
-            raise ProcessFailedError("killed")
-        return measure(*given)  # type: ignore[arg-type]
+            return found[0], ProcessFailedError("killed")
+        return found
 
-    monkeypatch.setattr(recording, "measure_process", once_bad)
+    monkeypatch.setattr(recording, "measure_pair", once_bad)
     said: list[str] = []
     path = record(repository.path, wanted(tmp_path / "aa", blocks=1), said.append)
     rows = pd.read_parquet(path)

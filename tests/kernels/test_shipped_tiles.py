@@ -1,0 +1,131 @@
+"""Every shipped tile, compiled for sm_90a without a GPU, keeps its bars and is as the page says."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+triton = pytest.importorskip("triton")
+
+from model.kernels import OP_GROUPS, dense, experts  # noqa: E402
+from model.kernels.tiles import read_table, shipped  # noqa: E402
+from model.precision import Precision  # noqa: E402
+from tests.kernels import compiled_report, compiling, resources  # noqa: E402
+
+PAGE = compiled_report.page_of(triton.__version__)
+needs_page = pytest.mark.skipif(not PAGE.exists(), reason=f"no page of Triton {triton.__version__}")
+SAMPLE = ("gate_up_kernel", "down_kernel", "combine_quantised", "route_kernel", "settle_rows")
+
+
+def test_the_pinned_version_has_a_page() -> None:
+    lines = (Path(__file__).parents[2] / "constraints.txt").read_text().splitlines()
+    (version,) = (one.removeprefix("triton==") for one in lines if one.startswith("triton=="))
+    assert compiled_report.page_of(version).exists()
+
+
+def test_a_denoise_step_compiles_as_published() -> None:
+    """The kernels that move most of its bytes, and some small ones, with the H200's tiles."""
+    cases = resources.pass_cases(Precision.FP8)
+    step = next(case for case in cases if case.user == "nvidia-h200 fp8 denoise")
+    found = resources.rows(iter([step]), compiled=SAMPLE)
+    assert {row.kernel for row in found} == set(SAMPLE)
+    assert not [row for row in found if row.faults]
+    assert all(row.resources.waits for row in found if row.kernel != "settle_rows")
+    if PAGE.exists():
+        published = PAGE.read_text()
+        assert not [row for row in found if f"\n{compiled_report.line(row)} " not in published]
+
+
+@needs_page
+def test_launches_are_as_published() -> None:
+    assert compiled_report.launch_tables() in PAGE.read_text()
+
+
+@needs_page
+def test_the_page_has_every_kernel_and_no_fault() -> None:
+    rows = [one for one in PAGE.read_text().split("## Launches")[0].splitlines() if "| " in one]
+    assert {one.split(" | ")[0].strip("| ") for one in rows} - {"kernel"} == set(OP_GROUPS)
+    assert "FAULT" not in PAGE.read_text()
+
+
+@pytest.mark.parametrize("precision", resources.PRECISIONS)
+def test_passes_use_every_tile_of_every_table(precision: Precision) -> None:
+    """So the page, which is made of them, has all."""
+    launched: dict[str, list[compiling.Launch]] = {}
+    for case in resources.pass_cases(precision):
+        with compiling.launches(compiled=()) as found:
+            case.run()
+        launched.setdefault(case.user.split()[0], []).extend(found)
+    assert set(launched) == {path.stem for path in shipped()}
+    for path in shipped():
+        table, used = read_table(path), launched[path.stem]
+        wanted = [("gate_up_kernel", experts._meta(c.gate_up)) for c in table.experts[precision]]
+        wanted += [("down_kernel", experts._meta(c.down)) for c in table.experts[precision]]
+        if precision is Precision.FP8:
+            chosen = [choice.tiles for choice in table.dense if choice.tiles is not None]
+            wanted += [("linear_kernel", dense._meta(tiles)) for tiles in chosen]
+        for kernel, tile in wanted:
+            options = [one.options.items() for one in used if one.name == kernel]
+            assert any(tile.items() <= each for each in options), f"{path.stem}: {kernel} {tile}"
+
+
+GOOD = compiling.Resources(128, 0, 1024, ("m64n32k32 e4m3",), True, True, "sm_90a")
+OPTIONS = {"FP8": True, "TMA": True, "OVERLAP": True}
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({}, None),
+        ({"spills": 1}, "1 spills"),
+        ({"shared_bytes": 232449}, "232449 bytes of shared memory"),
+        ({"products": ()}, "products are missing, not native e4m3"),
+        ({"products": ("m64n32k16 f16",)}, "products are m64n32k16 f16, not native e4m3"),
+        (
+            {"products": ("m64n32k32 e4m3", "mma.sync m16n8k16 f16")},
+            "products are m64n32k32 e4m3, mma.sync m16n8k16 f16, not native e4m3",
+        ),
+        ({"bulk_copies": False}, "no TMA"),
+        ({"waits": False}, "griddepcontrol is missing"),
+        ({"target": "sm_90"}, "compiled for sm_90"),
+    ],
+)
+def test_a_bar_that_is_not_kept_is_named(changed: dict[str, Any], fault: str | None) -> None:
+    launch = compiling.Launch("down_kernel", (), OPTIONS, None)
+    found = compiling.Resources(**{**vars(GOOD), **changed})
+    assert list(resources._faults(launch, found)) == ([] if fault is None else [fault])
+
+
+def test_products_are_read_from_ptx() -> None:
+    ptx = """
+    wgmma.mma_async.sync.aligned.m64n32k32.f32.e4m3.e4m3 {%r1}, %rd1, %rd2, 1, 1, 1;
+    mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f1}, {%r1}, {%r2}, {%f1};
+    """
+    assert compiling._products(ptx) == ("m64n32k32 e4m3", "mma.sync m16n8k16 bf16")
+
+
+@pytest.mark.slow
+def test_all_kernels_compile_as_published(tmp_path: Path) -> None:
+    """In a process of its own, with an empty cache of binaries."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kernels.compiled_report"],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 or (not PAGE.exists() and " 0 faults" in done.stdout), (
+        done.stdout[-6000:] + done.stderr[-2000:]
+    )
+
+
+@pytest.mark.slow
+def test_a_tile_that_spills_is_found() -> None:
+    """256 rows of 128 gate and 128 up channels are more than four warps can hold."""
+    tiles = resources.experts.Tiles(256, 128, 64, 4, 2)
+    case = resources.Case("planted", lambda: resources._experts(256, resources.FP8, (tiles, tiles)))
+    (row,) = resources.rows(iter([case]), compiled=("gate_up_kernel",))
+    assert any("spills" in fault for fault in row.faults)
