@@ -30,11 +30,12 @@ class RunFolder:
     def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
         self.path = path
         self.info = dict(info)
-        self._lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._lock: int | None = lock
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._lock)
+            os.close(lock)
             raise ValueError(f"run folder {path} is being written by another run") from None
 
     @classmethod
@@ -76,8 +77,10 @@ class RunFolder:
         self.release()
 
     def release(self) -> None:
-        """Lets others write to the folder."""
-        os.close(self._lock)
+        """Lets others write to the folder; once is enough."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 @dataclass(slots=True)

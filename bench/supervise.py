@@ -129,14 +129,17 @@ class Worker:
 
 @dataclass(slots=True)
 class Budget:
-    """Time that a run may take: nothing is started that would, like the longest so far, overrun."""
+    """Time that a run may take: nothing is started that would, like the longest so far, overrun.
+
+    The first is always started, so that every resumption gets further.
+    """
 
     seconds: float | None
     _begin: float = field(default_factory=time.monotonic)
-    _longest: float = 0.0
+    _longest: float | None = None
 
     def allows_another(self) -> bool:
-        if self.seconds is None:
+        if self.seconds is None or self._longest is None:
             return True
         return time.monotonic() - self._begin + self._longest < self.seconds
 
@@ -145,7 +148,7 @@ class Budget:
         """Around everything that one group of processes does."""
         begin = time.monotonic()
         yield
-        self._longest = max(self._longest, time.monotonic() - begin)
+        self._longest = max(self._longest or 0.0, time.monotonic() - begin)
 
 
 @dataclass(slots=True)

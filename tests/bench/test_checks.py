@@ -169,7 +169,11 @@ def test_checks_are_done_once_and_only_within_the_budget(
         return Finding(True, "fine") if len(calls) != 2 else "the process ended with exit code 9"
 
     monkeypatch.setattr(running, "_run", fake)
-    run_checks(tmp_path, asked, ["graph_equals_eager"], Budget(0.0))
+    spent = Budget(0.0)
+    assert spent.allows_another()  # the first, whatever there is
+    with spent.spent_on():
+        pass
+    run_checks(tmp_path, asked, ["graph_equals_eager"], spent)
     assert calls == []
     run_checks(tmp_path, asked, ["graph_equals_eager"], Budget(None))
     assert len(calls) == 2  # two loaded models, the third point shares one

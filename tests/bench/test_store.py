@@ -45,6 +45,7 @@ def test_a_discarded_folder_leaves_no_trace(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run", {})
     (tmp_path / "run" / "logs").mkdir()
     (tmp_path / "run" / "logs" / "x.log").write_text("")
+    folder.release()
     folder.discard()
     assert not (tmp_path / "run").exists()
 

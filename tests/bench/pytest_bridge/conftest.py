@@ -1,7 +1,6 @@
 """A run and a pytest session that measured the same small point, each once for all tests."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import pytest
 
 from bench.sweep import run_sweep
 from tests.bench.comparison.command import Command
+from tests.bench.pytest_bridge.alone import alone_environment
 
 POINT = (
     "model=tiny-diffusion",
@@ -79,7 +79,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *plugins, *options, "test_points.py"],
         cwd=folder,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
+        env=alone_environment(),
         capture_output=True,
         text=True,
         check=False,

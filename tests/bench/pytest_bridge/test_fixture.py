@@ -1,7 +1,6 @@
 """The fixture: what it times, what it says, and that it is nothing to those who do not use it."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from bench.history.entry import entry_of
 from bench.pytest_bridge.importing import import_pytest_benchmark
 from bench.pytest_bridge.point import Batch, BenchmarkedPoint, answer, open_point
 from bench.timing import CudaStopwatch
+from tests.bench.pytest_bridge.alone import alone_environment
 from tests.bench.pytest_bridge.conftest import POINT, Session
 
 ROOT = Path(__file__).parents[3]
@@ -41,7 +41,7 @@ def test_without_pytest_benchmark_it_says_what_to_install(tmp_path: Path) -> Non
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "bench.pytest_bridge.plugin", "test_it.py"],
         cwd=tmp_path,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
+        env=alone_environment(),
         capture_output=True,
         text=True,
         check=False,

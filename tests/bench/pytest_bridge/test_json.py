@@ -19,6 +19,7 @@ from bench.pytest_bridge.rounds import round_stats
 from tests.bench.comparison.command import Command, alone
 from tests.bench.comparison.made import TIMING, make_run, speeds
 from tests.bench.history.made import entry_of, history_of
+from tests.bench.pytest_bridge.alone import alone_environment
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     subprocess.run(
         [sys.executable, "-m", "pytest", *plugin, "--benchmark-json=out.json", "test_plain.py"],
         cwd=folder,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
+        env=alone_environment(),
         capture_output=True,
         check=True,
     )
