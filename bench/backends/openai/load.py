@@ -1,0 +1,78 @@
+"""When requests are sent: as many at a time as there are connections, or at random times.
+
+Answers are handed over as they come and not kept, so a long load needs no more memory than a short
+one.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+from bench.backends.openai.events import Answer, Ask
+
+AskServer = Callable[[Ask], Awaitable[Answer]]
+OnAnswer = Callable[[Answer], None]
+
+
+async def closed_loop(
+    asks: Iterable[Ask], connections: int, ask_server: AskServer, on_answer: OnAnswer
+) -> None:
+    """Keeps `connections` requests under way until all are answered: a new one for each that ends.
+
+    Raises:
+        ValueError: fewer than one connection.
+    """
+    if connections < 1:
+        raise ValueError(f"connections is {connections}; it must be >= 1")
+    waiting = iter(asks)
+
+    async def one_connection() -> None:
+        for ask in waiting:
+            on_answer(await ask_server(ask))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(connections):
+            group.create_task(one_connection())
+            # Making a connection takes a moment, in which none that is made should wait.
+            await asyncio.sleep(0)
+
+
+async def poisson(
+    asks: Iterable[Ask],
+    rate_per_s: float,
+    seed: int,
+    ask_server: AskServer,
+    on_answer: OnAnswer,
+) -> float:
+    """Sends requests at the times of a Poisson process, however many are then under way.
+
+    Returns:
+        The most seconds by which a request was sent late: a client that cannot keep up.
+
+    Raises:
+        ValueError: the rate is not above 0.
+    """
+    if rate_per_s <= 0:
+        raise ValueError(f"rate_per_s is {rate_per_s}; it must be > 0")
+    latest = 0.0
+
+    async def one(ask: Ask) -> None:
+        on_answer(await ask_server(ask))
+
+    begin = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for at_s, ask in zip(_arrivals(rate_per_s, seed), asks, strict=False):
+            await asyncio.sleep(max(0.0, begin + at_s - time.perf_counter()))
+            latest = max(latest, time.perf_counter() - begin - at_s)
+            group.create_task(one(ask))
+    return latest
+
+
+def _arrivals(rate_per_s: float, seed: int) -> Iterator[float]:
+    """Seconds of arrivals with exponential gaps; the first comes at once."""
+    rng = random.Random(seed)
+    at_s = 0.0
+    while True:
+        yield at_s
+        at_s += rng.expovariate(rate_per_s)
