@@ -75,9 +75,10 @@ def test_the_ledger_sums_for_every_request(workplace: Path) -> None:
 
 
 def test_same_seed_gives_every_number_again_but_times(workplace: Path) -> None:
-    done = canvasbench("run", *SMALL, "run_dir=second", cwd=workplace)
+    done = canvasbench("run", *SMALL, "precision=bf16", "run_dir=second", cwd=workplace)
     assert done.returncode == 0, done.stderr
     first, second = (open_run(workplace / name) for name in ("first", "second"))
+    both = ["diffusion-bf16", "autoregressive-bf16"]
     timed = {"requests": ["wall_s", "prefill_s", "first_canvas_s", "last_delivery_s"]}
     timed |= {
         "canvases": ["gap_s"],
@@ -90,13 +91,13 @@ def test_same_seed_gives_every_number_again_but_times(workplace: Path) -> None:
         kept = []
         for found in frames:
             assert found is not None
-            rest = found.drop(columns=columns)
+            rest = found[found["point_id"].isin(both)].drop(columns=columns)
             kept.append(rest.sort_values(list(rest.columns)).reset_index(drop=True))
         pd.testing.assert_frame_equal(*kept)
     times = ("tok_per_s", "_ms", "_s", "peak_rss", "host_share", "warmup_")
     machine = ("condition", "temperature_", "sm_clock_", "power_", "joules_")
     names = [c for c in first.points if not any(word in c for word in (*times, *machine))]
-    by_id = [run.points.set_index("point_id").sort_index() for run in (first, second)]
+    by_id = [run.points.set_index("point_id").loc[both] for run in (first, second)]
     names.remove("point_id")
     pd.testing.assert_frame_equal(by_id[0][names], by_id[1][names])
 
@@ -128,36 +129,77 @@ def test_batches_and_counts_only_traces_run_too(workplace: Path) -> None:
     assert 0 < point["occupancy"] <= 1
 
 
+REFUSED = [
+    (["run", "precisio=fp8"], "'precisio' is unknown; did you mean 'precision'"),
+    (["run", "workload.num_prompts=many"], "could not be converted to Integer"),
+    (["run", "--fast"], "option '--fast' is unknown; valid:"),
+    (["run", "model=nothing"], "'nothing' is neither a preset nor a checkpoint folder"),
+    (["run", "device=tpu"], "device 'tpu'"),
+    (["run", "workload.tasks=huge"], "'huge' has no tasks; valid: tiny, tiny_hard"),
+    (["run", "workload.max_new_tokens=0"], "workload.max_new_tokens is 0"),
+    (["run", *ONE, "workload.max_new_tokens=500"], "takes at most"),
+    (["run", "sampler.max_denoising_steps=0"], "sampler.max_denoising_steps is 0"),
+    (["run", "sampler.entropy_bound=-0.1"], "sampler.entropy_bound is -0.1"),
+    (["run", *ONE, "weights=nowhere"], "nowhere is not a folder"),
+    (["run", "run_dir=first"], "first exists already"),
+    (["run", "run_dir=file/run"], "cannot be created"),
+    (["report", "nowhere"], "nowhere is not a folder"),
+    (["report", "--wide"], "No such option: --wide"),
+    (["measure"], "No such command 'measure'"),
+]
+EACH = """
+import json, os, sys
+import bench.sweep
+from bench.cli import main
+
+for place, arguments in enumerate(json.loads(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(f"{place}.err", os.O_WRONLY | os.O_CREAT), 2)
+        sys.argv = ["canvasbench", *arguments]
+        main()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(workplace: Path) -> list[tuple[int, str]]:
+    """Exit code and errors of every case, each in a fork of one process that has loaded all."""
+    (workplace / "file").write_text("")
+    given = json.dumps([arguments for arguments, _ in REFUSED])
+    done = subprocess.run(
+        [sys.executable, "-c", EACH, given],
+        cwd=workplace,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    codes = [int(line) for line in done.stdout.splitlines() if line.lstrip("-").isdigit()]
+    errors = [(workplace / f"{place}.err").read_text() for place in range(len(codes))]
+    return list(zip(codes, errors, strict=True))
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run", "precisio=fp8"], "'precisio' is unknown; did you mean 'precision'"),
-        (["run", "workload.num_prompts=many"], "could not be converted to Integer"),
-        (["run", "--fast"], "option '--fast' is unknown; valid:"),
-        (["run", "model=nothing"], "'nothing' is neither a preset nor a checkpoint folder"),
-        (["run", "device=tpu"], "device 'tpu'"),
-        (["run", "workload.tasks=huge"], "'huge' has no tasks; valid: tiny, tiny_hard"),
-        (["run", "workload.max_new_tokens=0"], "workload.max_new_tokens is 0"),
-        (["run", *ONE, "workload.max_new_tokens=500"], "takes at most"),
-        (["run", "sampler.max_denoising_steps=0"], "sampler.max_denoising_steps is 0"),
-        (["run", "sampler.entropy_bound=-0.1"], "sampler.entropy_bound is -0.1"),
-        (["run", *ONE, "weights=nowhere"], "nowhere is not a folder"),
-        (["run", "run_dir=first"], "first exists already"),
-        (["run", "run_dir=file/run"], "cannot be created"),
-        (["report", "nowhere"], "nowhere is not a folder"),
-        (["report", "--wide"], "No such option: --wide"),
-        (["measure"], "No such command 'measure'"),
-    ],
+    ("place", "message"),
+    [pytest.param(i, m, id=" ".join(a)) for i, (a, m) in enumerate(REFUSED)],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
-    workplace: Path, arguments: list[str], message: str
+    workplace: Path, refusals: list[tuple[int, str]], place: int, message: str
 ) -> None:
-    (workplace / "file").write_text("")
-    done = canvasbench(*arguments, cwd=workplace)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    code, told = refusals[place]
+    assert len(refusals) == len(REFUSED)
+    assert code == 2
+    assert message in told
+    assert len(told.strip().splitlines()) == 1, told
     assert open_run(workplace / "first").info["finished"] is True
+
+
+def test_bad_input_of_a_process_of_its_own(workplace: Path) -> None:
+    done = canvasbench("run", "precisio=fp8", cwd=workplace)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_interrupting_keeps_what_was_finished(workplace: Path) -> None:
