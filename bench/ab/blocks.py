@@ -1,4 +1,8 @@
-"""ABBA blocks: four places in time, two pairs of neighbours; drift cancels within a block."""
+"""ABBA blocks: four places, two pairs of neighbours; drift cancels within a block.
+
+A place is a process. Which of a pair comes first is its place; where the two take turns, it is who
+begins (`bench.ab.process`).
+"""
 
 import random
 from collections.abc import Iterator

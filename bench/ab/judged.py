@@ -12,16 +12,12 @@ import numpy as np
 import pandas as pd
 
 from bench.ab.measuring import Pairs, verdict_so_far
-from bench.comparison import ComparedPoint, Comparison, Judged, Metric, Side
-from bench.comparison.causes import attributed
+from bench.comparison import Comparison, Judged, Metric, Side
 from bench.comparison.environment import differences, environment
-from bench.comparison.judge import incomparable, judge, notes
+from bench.comparison.judge import incomparable, judge
 from bench.comparison.matching import Match, matches
-from bench.stats import (
-    GoOn,
-    control_false_discoveries,
-    detectable_difference,
-)
+from bench.comparison.runs import compared_point, controlled
+from bench.stats import GoOn, detectable_difference
 from bench.store import Run, open_run
 
 
@@ -62,11 +58,11 @@ def compared(
         [_paired(each, match, pairs, bound, stopped) for each in judge(match, metrics, bounds)]
         for match in found
     ]
-    family, judged = _controlled(judged)
+    family, judged = controlled(judged)
     return replace(
         whole,
         points=tuple(
-            _point(match, own, same_code) for match, own in zip(found, judged, strict=True)
+            compared_point(match, own, same_code) for match, own in zip(found, judged, strict=True)
         ),
         alone=tuple(
             (arm, name)
@@ -83,18 +79,6 @@ def _side(run: Run) -> Side:
     return Side(str(run.path), str(run.info["created"]), facts)
 
 
-def _point(match: Match, judged: Sequence[Judged], same_code: bool) -> ComparedPoint:
-    attribution, causes = attributed(match.baseline, match.candidate)
-    return ComparedPoint(
-        point_id=match.candidate.point_id,
-        config=match.config,
-        judged=tuple(judged),
-        attribution=attribution,
-        causes=causes,
-        notes=tuple(notes(match, judged, same_code and not match.config)),
-    )
-
-
 def _paired(judged: Judged, match: Match, pairs: Pairs, bound: float, stopped: str) -> Judged:
     """The metric with the verdict of its pairs, where it is a speed of both arms."""
     point_id, metric = match.candidate.point_id, judged.metric
@@ -107,17 +91,3 @@ def _paired(judged: Judged, match: Match, pairs: Pairs, bound: float, stopped: s
     smallest = detectable_difference(used, level=found.level)
     detectable = None if smallest is None else float(np.expm1(smallest))
     return replace(judged, verdict=found, detectable=detectable)
-
-
-def _controlled(judged: list[list[Judged]]) -> tuple[int, list[list[Judged]]]:
-    """Verdicts with their p adjusted over all metrics and points, and how many tests there were."""
-    named = {
-        f"{place}/{each.metric.name}": each.verdict
-        for place, own in enumerate(judged)
-        for each in own
-    }
-    controlled = control_false_discoveries(named)
-    return sum(verdict.p_value is not None for verdict in named.values()), [
-        [replace(each, verdict=controlled[f"{place}/{each.metric.name}"]) for each in own]
-        for place, own in enumerate(judged)
-    ]

@@ -2,16 +2,14 @@
 
 from typing import Any
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from bench.ab.blocks import MAX_PAIRS
 from bench.ab.run import Found
-from bench.comparison import ComparedPoint, ExitCode, as_json, words
+from bench.comparison import ExitCode, as_json
 from bench.comparison.show import (
     environment_lines,
+    metrics_table,
     point_lines,
     reason_lines,
     screen,
@@ -31,7 +29,7 @@ def print_found(found: Found) -> None:
         out.print(Text(point.point_id, style="bold"))
         for line in point_lines(point):
             out.print(Text(line))
-        out.print(_table(point))
+        out.print(metrics_table(point, "interval"))
         for line in reason_lines(point):
             out.print(Text(line))
     out.print()
@@ -98,21 +96,3 @@ def found_json(found: Found) -> dict[str, Any]:
             "wall_s": found.wall_s,
         },
     }
-
-
-def _table(point: ComparedPoint) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
-    table.add_column("metric", no_wrap=True)
-    for name in ("baseline", "candidate", "effect (interval)\nits test", "detectable"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    for judged in point.judged:
-        table.add_row(
-            f"{escape(judged.metric.name)}\n[dim]{escape(judged.metric.unit)}[/dim]",
-            words.value(judged.baseline),
-            words.value(judged.candidate),
-            f"{escape(words.effect(judged))}\n[dim]{escape(words.test(judged))}[/dim]",
-            words.detectable(judged),
-            judged.verdict.status.value,
-        )
-    return table

@@ -70,13 +70,14 @@ def compare_with(
         differing = differences(sides[0].environment, sides[1].environment)
         same_code = not differing and _known_code(sides[0])
         judged = [judge(match, metrics, bounds) for match in found]
-        family, judged = _controlled(judged)
+        family, judged = controlled(judged)
         return Comparison(
             baseline=sides[0],
             candidate=sides[1],
             environment=differing,
             points=tuple(
-                _point(match, own, same_code) for match, own in zip(found, judged, strict=True)
+                compared_point(match, own, same_code)
+                for match, own in zip(found, judged, strict=True)
             ),
             alone=tuple(
                 (run, name)
@@ -87,7 +88,7 @@ def compare_with(
         )
 
 
-def _controlled(judged: list[list[Judged]]) -> tuple[int, list[list[Judged]]]:
+def controlled(judged: list[list[Judged]]) -> tuple[int, list[list[Judged]]]:
     """Verdicts with their p adjusted over all metrics and points, and how many tests there were."""
     named = {
         f"{place}/{each.metric.name}": each.verdict
@@ -101,7 +102,8 @@ def _controlled(judged: list[list[Judged]]) -> tuple[int, list[list[Judged]]]:
     ]
 
 
-def _point(match: Match, judged: list[Judged], same_code: bool) -> ComparedPoint:
+def compared_point(match: Match, judged: Sequence[Judged], same_code: bool) -> ComparedPoint:
+    """A point with its verdicts, what explains them, and what must be known before quoting them."""
     attribution, causes = attributed(match.baseline, match.candidate)
     return ComparedPoint(
         point_id=match.candidate.point_id,

@@ -24,7 +24,7 @@ def print_comparison(found: Comparison, console: Console | None = None) -> None:
         for line in point_lines(point):
             out.print(Text(line))
         if point.judged:
-            out.print(_table(point))
+            out.print(metrics_table(point))
         for line in reason_lines(point):
             out.print(Text(line))
     out.print()
@@ -112,10 +112,11 @@ def _alone(found: Comparison, run: str) -> str:
     return ", ".join(point for own, point in found.alone if own == run) or "no point"
 
 
-def _table(point: ComparedPoint) -> Table:
+def metrics_table(point: ComparedPoint, interval: str = "95 %") -> Table:
+    """A row a metric; `interval` says what stands in brackets."""
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("metric", no_wrap=True)
-    for name in ("baseline", "candidate", "effect (95 %)\nits test", "detectable"):
+    for name in ("baseline", "candidate", f"effect ({interval})\nits test", "detectable"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for judged in point.judged:

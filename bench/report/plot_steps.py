@@ -246,7 +246,8 @@ def _revocations(axes: Axes, table: pd.DataFrame, line: str) -> None:
     colour = STATE_STYLES[State.REVOKED].colour
     axes.plot(table.index, revoked, line, color=colour, linewidth=1.8)
     axes.fill_between(table.index, 0, revoked, color=colour, alpha=0.15)
-    axes.set_ylim(bottom=0)
+    # The row's panels share their limits, and a later one's data may reach higher.
+    axes.set_ylim(0, max(axes.get_ylim()[1], 1.08 * np.nanmax(revoked, initial=0)))
     peak = int(np.nanargmax(revoked)) if np.isfinite(revoked).any() else 0
     text = f"revoked, at most {percent_text(revoked[peak] / 100)} (step {table.index[peak]})"
     axes.set_title(text, color=colour, fontsize=9)

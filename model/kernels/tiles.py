@@ -31,7 +31,6 @@ class Tiles:
         tma: weights through tensor descriptors, else through plain pointers.
         promote: fp8 only: leave the tensor core's ~14-bit accumulator after as many products
             (0: never).
-        quantise: down in fp8 only: take bf16 rows and quantise them on the way to each product.
         by_tile: neighbouring programs share rows and read on through one expert's weights, else
             they share channels.
         persistent: this many programs, each with many tiles, so that the next one's weights are on
@@ -45,7 +44,6 @@ class Tiles:
     stages: int = 4
     tma: bool = True
     promote: int = 0
-    quantise: bool = False
     by_tile: bool = False
     persistent: int = 0
 
