@@ -56,10 +56,21 @@ def add_run(source: str | Path, folder: Path) -> Path:
     Raises:
         ValueError: no readable run, one that is in the history already, or no writable folder.
     """
-    entry = entry_of(source)
+    return add_entry(entry_of(source), folder, f"run {source}")
+
+
+def add_entry(entry: Entry, folder: Path, source: str) -> Path:
+    """Adds what was made of a source to a history, which is made if it is not there.
+
+    Args:
+        source: what it is called in an error.
+
+    Raises:
+        ValueError: it is in the history already, or no writable folder.
+    """
     path = folder / f"{entry.name}.json"
     if path.exists():
-        raise ValueError(f"run {source} is in the history already: {path}")
+        raise ValueError(f"{source} is in the history already: {path}")
     return _write(path, entry.as_json())
 
 

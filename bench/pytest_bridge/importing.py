@@ -7,8 +7,6 @@ is the seconds of a round. Rounds share a process, so no interval is taken from 
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ from typing import Any
 from bench.comparison import digest
 from bench.comparison.environment import MACHINE
 from bench.history.entry import SERIES, Entry, Figure, PointEntry
+from bench.history.folder import add_entry
 
 ROUND = "round_s"
 _UNVERSIONED = ("unversioned", "unknown")
@@ -36,12 +35,7 @@ def import_pytest_benchmark(file: Path, into: Path) -> Path:
         ValueError: no readable JSON of pytest-benchmark, no benchmark with a figure that a history
             keeps, one that is in the history already, or no writable folder.
     """
-    entry = _entry(file, _read(file))
-    path = into / f"{entry.name}.json"
-    if path.exists():
-        raise ValueError(f"{file} is in the history already: {path}")
-    _add(path, json.dumps(entry.as_json(), sort_keys=True, allow_nan=False) + "\n")
-    return path
+    return add_entry(_entry(file, _read(file)), into, str(file))
 
 
 def _read(file: Path) -> Mapping[str, Any]:
@@ -127,23 +121,3 @@ def _machine_facts(machine: Mapping[str, Any]) -> dict[str, str | None]:
     }
     told = {name: None if value is None else str(value) for name, value in known.items()}
     return dict.fromkeys(MACHINE) | told
-
-
-def _add(path: Path, text: str) -> None:
-    """A new file, whole or not at all; never over another."""
-    part: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=".", suffix=".part", delete=False, encoding="utf-8"
-        ) as file:
-            part = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(part, path)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
