@@ -9,14 +9,17 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import triton
 
 from model import preset
 from model.kernels.block import retile
 from model.kernels.tiles import file_of, read_table, shipped
+from model.precision import Precision
 from tests.kernels.compiling import SHARED_LIMIT_BYTES
 from tests.kernels.launches import Counted, Kernel, counted
+from tests.kernels.moved import floor_bytes, planned_bytes
 from tests.kernels.passes import CONTEXT, fused, passes
 from tests.kernels.resources import AUTOREGRESSIVE, DIFFUSION, PRECISIONS, Row, cases, rows
 
@@ -31,7 +34,8 @@ def page_of(version: str) -> Path:
 
 def main() -> int:
     found = rows(cases())
-    page = f"{resource_table(found)}\n{launch_tables()}"
+    pair = models()
+    page = f"{resource_table(found)}\n{launch_tables(pair)}\n{byte_table(pair)}"
     path = page_of(triton.__version__)
     if "--write" in sys.argv:
         FOLDER.mkdir(exist_ok=True)
@@ -69,6 +73,15 @@ products cuBLAS's; each counts once, though some are more on a GPU.
 
 A denoise step of {sliding} sliding and {full} full layers; elsewhere: before, after, and what the
 first layer has besides.
+
+"""
+_BYTES = """\
+## Bytes
+
+What the kernels of a denoise step are given to read and write, batch 1, {context:,} positions
+cached: expert weights by the share that uniform routing touches, small tensors where the
+second-level cache cannot hold them (`tests/kernels/moved.py`). The floor is the least that the step
+has to move (`model/work.py`).
 
 """
 
@@ -119,17 +132,30 @@ def _order(key: tuple[str, str]) -> tuple[str, str, int]:
     return precision, name, int(number or 0)
 
 
-def launch_tables() -> str:
-    """The page's second part: launches of a layer and of a step, and of each pass."""
+Pair = Mapping[Precision, tuple[Any, Any]]
+"""The diffusion and the autoregressive model, without data, by precision."""
+
+
+def models() -> Pair:
+    """Those that are counted, with the tiles of a device that was measured."""
     table = read_table(file_of(COUNTED_WITH))
-    passes_of: dict[str, dict[str, Counted]] = {}
-    for precision in PRECISIONS:
-        models = [fused(name, precision) for name in (DIFFUSION, AUTOREGRESSIVE)]
-        for model in models:
+    pair = {
+        precision: (fused(DIFFUSION, precision), fused(AUTOREGRESSIVE, precision))
+        for precision in PRECISIONS
+    }
+    for both in pair.values():
+        for model in both:
             retile(model, table)
-        runs = passes(*models)
+    return pair
+
+
+def launch_tables(pair: Pair) -> str:
+    """The page's second part: launches of a layer and of a step, and of each pass."""
+    passes_of: dict[str, dict[str, Counted]] = {}
+    for precision, both in pair.items():
+        runs = passes(*both)
         passes_of[precision] = {
-            name: counted(models[name == "decode"], runs[name])
+            name: counted(both[name == "decode"], runs[name])
             for name in ("denoise", "commit", "decode")
         }
     kinds = preset(DIFFUSION).layer_types
@@ -150,6 +176,26 @@ def launch_tables() -> str:
         totals = [str(each[name].whole.total()) for each in passes_of.values()]
         lines.append(f"| {name} | {' | '.join(totals)} |")
     return head + "\n".join([*lines, ""])
+
+
+def byte_table(pair: Pair) -> str:
+    """The page's last part: bytes that a denoise step plans to move, by op group."""
+    planned = {precision: planned_bytes(both[0]) for precision, both in pair.items()}
+    floors = {precision: floor_bytes(both[0], precision) for precision, both in pair.items()}
+    heads = [name for each in pair for name in (f"{each} planned", "floor", "planned / floor")]
+    lines = [f"| MB of | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    groups = {name for each in (*planned.values(), *floors.values()) for name in each}
+    for group in (*sorted(groups), "**all**"):
+        cells = []
+        for precision in pair:
+            moved, least = (
+                sum(each.values()) if group == "**all**" else each.get(group, 0)
+                for each in (planned[precision], floors[precision])
+            )
+            ratio = f"{moved / least:.3f}" if least else "-"
+            cells += [f"{moved / 1e6:,.1f}", f"{least / 1e6:,.1f}", ratio]
+        lines.append(f"| {group} | {' | '.join(cells)} |")
+    return _BYTES.format(context=CONTEXT) + "\n".join([*lines, ""])
 
 
 def _step_table(steps: Mapping[str, Counted], kinds: tuple[str, ...]) -> list[str]:

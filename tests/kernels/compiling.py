@@ -8,7 +8,7 @@ be given; only the launch is left out. Tensors may be without data (device meta)
 import re
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,12 +79,16 @@ class _OnGpu(TorchFunctionMode):
 
 
 @contextmanager
-def launches(compiled: Collection[str] | None = None) -> Iterator[list[Launch]]:
+def launches(
+    compiled: Collection[str] | None = None, watch: Callable[[Launch], None] | None = None
+) -> Iterator[list[Launch]]:
     """Inside, launching a kernel appends it to the list and runs nothing.
 
     compiled: names of kernels to compile for sm_90a, others are counted alone; None for all.
+    watch: is given launches as they come; then none is kept, nor are its tensors.
     """
     found: list[Launch] = []
+    keep = found.append if watch is None else watch
     run = JITFunction.run
 
     def instead(self: JITFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
@@ -92,7 +96,7 @@ def launches(compiled: Collection[str] | None = None) -> Iterator[list[Launch]]:
         if compiled is None or name in compiled:
             kernel = run(self, *args, grid=grid, warmup=True, **kwargs)
         binary = kernel.result() if hasattr(kernel, "result") else kernel
-        found.append(Launch(name, args, kwargs, binary))
+        keep(Launch(name, args, kwargs, binary))
         return kernel
 
     previous = driver._active

@@ -31,6 +31,7 @@ from model.transformer import Transformer, Unwrapped
 
 META = torch.device("meta")
 CONTEXT = 1024
+SLOTS = 4096
 PREFILLS = (8, 32, 64, 512, 1024)
 
 Run = Callable[[], object]
@@ -94,9 +95,9 @@ def _prefill(model: DiffusionTransformer, length: int) -> None:
     model.encode(_tokens(length), KVCache(model.config, 1, 2048, dtype=model.dtype, device=META))
 
 
-def denoising(model: DiffusionTransformer) -> Run:
-    """A step that is not a canvas's first; state and cache exist already."""
-    cache, length = _cache(model), model.config.canvas_length
+def denoising(model: DiffusionTransformer, slots: int = SLOTS) -> Run:
+    """A step that is not a canvas's first; state and a cache of so many slots exist already."""
+    cache, length = _cache(model, slots), model.config.canvas_length
     shape = (2, 1, length)
     tokens = torch.zeros(shape, dtype=torch.int64, device=META)
     noise = CanvasNoise(tokens[0], torch.zeros(shape, device=META), tokens)
@@ -108,9 +109,9 @@ def denoising(model: DiffusionTransformer) -> Run:
     return lambda: denoiser.step(state, cache, noise, 1)
 
 
-def _cache(model: Transformer) -> KVCache:
+def _cache(model: Transformer, slots: int = SLOTS) -> KVCache:
     """Of a generation that is under way: the rotary tables exist, too."""
-    cache = KVCache(model.config, 1, 4096, dtype=model.dtype, device=META)
+    cache = KVCache(model.config, 1, slots, dtype=model.dtype, device=META)
     cache.advance(CONTEXT)
     model.anywhere(cache)
     return cache

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ triton = pytest.importorskip("triton")
 from model.kernels import OP_GROUPS, dense, experts  # noqa: E402
 from model.kernels.tiles import read_table, shipped  # noqa: E402
 from model.precision import Precision  # noqa: E402
-from tests.kernels import compiled_report, compiling, resources  # noqa: E402
+from tests.kernels import compiled_report, compiling, moved, resources  # noqa: E402
 
 PAGE = compiled_report.page_of(triton.__version__)
 needs_page = pytest.mark.skipif(not PAGE.exists(), reason=f"no page of Triton {triton.__version__}")
@@ -39,9 +40,39 @@ def test_a_denoise_step_compiles_as_published() -> None:
         assert not [row for row in found if f"\n{compiled_report.line(row)} " not in published]
 
 
+@pytest.fixture(scope="module")
+def pair() -> compiled_report.Pair:
+    return compiled_report.models()
+
+
 @needs_page
-def test_launches_are_as_published() -> None:
-    assert compiled_report.launch_tables() in PAGE.read_text()
+def test_launches_and_bytes_are_as_published(pair: compiled_report.Pair) -> None:
+    page = PAGE.read_text()
+    assert compiled_report.launch_tables(pair) in page
+    assert compiled_report.byte_table(pair) in page
+
+
+@pytest.mark.parametrize("precision", resources.PRECISIONS)
+def test_a_step_plans_at_most_a_twentieth_more_bytes_than_its_floor(
+    pair: compiled_report.Pair, precision: Precision
+) -> None:
+    model = pair[precision][0]
+    planned, floor = moved.planned_bytes(model), moved.floor_bytes(model, precision)
+    assert 1 < sum(planned.values()) / sum(floor.values()) <= 1.05
+    # The floor counts 2 bytes of a weight's scale and of a router's bias; the engine differs.
+    assert not {name for name, least in floor.items() if planned[name] < 0.995 * least}
+
+
+def test_a_kernel_that_passes_over_the_scores_once_more_is_seen(
+    pair: compiled_report.Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = pair[Precision.BF16][0]
+    before = sum(moved.planned_bytes(model).values())
+    sample = model.ops.sample
+    wasteful = replace(model.ops, sample=lambda raw, *rest: sample(raw.clone(), *rest))
+    monkeypatch.setattr(model, "ops", wasteful)
+    more = sum(moved.planned_bytes(model).values()) - before
+    assert more == pytest.approx(2 * 2 * 256 * model.config.vocab_size, rel=0.01)
 
 
 @needs_page
