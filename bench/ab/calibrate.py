@@ -2,8 +2,10 @@
 
 The first half of every batch chooses the bound, the second half is reported. Each run of contiguous
 blocks of a batch, labels swapped at random inside its blocks, is a comparison without a difference;
-with the candidate's times x 1.05 it is one with a slowdown (`bench.stats.relabelling`). Beside the
-sequential rule stand the usual ones, and each of those once more, made exactly as powerful.
+with the candidate's times x 1.05 it is one with a slowdown (`bench.stats.relabelling`). A
+comparison is as long as half of its batch allows, and a batch counts by its blocks, however many
+comparisons they make. Beside the sequential rule stand the usual ones, and each of those once more,
+made exactly as powerful.
 """
 
 from collections.abc import Sequence
@@ -19,11 +21,13 @@ from bench.stats import (
     Blocks,
     Comparisons,
     Plan,
+    Rule,
     RuleRates,
     fixed_ratio_rule,
     mann_whitney_rule,
     minimum_detectable_effect,
     nominal_levels,
+    pooled_rates,
     relabelled,
     rule_rates,
     sequential_rule,
@@ -59,13 +63,15 @@ class Part:
     """The sequential rule on one batch, or on all.
 
     Attributes:
-        batch: None is all of them.
+        batch: None is all of them, each counted by its blocks.
         bound: of the rule.
+        num_pairs: most a comparison.
         detectable: smallest change that as many pairs tell from none with power 0.8 (a share).
     """
 
     batch: str | None
     rates: RuleRates
+    num_pairs: int
     bound: float
     detectable: float | None
 
@@ -89,7 +95,6 @@ class Calibrated:
     Attributes:
         tuned: smallest bound of `BOUNDS` that the first halves allow; None where none does.
         bound: it, or the default where there is none; what the rates are of.
-        num_pairs: most a comparison.
         parts: the whole first, then the batches as they were recorded.
         rules: the sequential first.
     """
@@ -98,7 +103,6 @@ class Calibrated:
     metric: str
     tuned: float | None
     bound: float
-    num_pairs: int
     parts: tuple[Part, ...]
     rules: tuple[RuleFound, ...]
 
@@ -134,104 +138,140 @@ def calibrate(recorded: Recorded) -> list[Calibrated]:
     ]
 
 
-def looks_for(blocks: Blocks) -> tuple[int, ...]:
-    """The rule's looks that half of every batch has pairs for.
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Half of a batch, and the looks that a comparison of its blocks can have."""
+
+    name: str
+    blocks: Blocks
+    looks: tuple[int, ...]
+
+    @property
+    def same(self) -> Comparisons:
+        return relabelled(self.blocks, self.looks[-1], _LABELLINGS)
+
+    def rule(self, bound: float) -> Rule:
+        return sequential_rule(Plan(looks=self.looks, bound=bound))
+
+
+def looks_for(batch: str, num_blocks: int) -> tuple[int, ...]:
+    """The rule's looks that half of a batch has pairs for.
 
     Raises:
         ValueError: not even the first.
     """
-    names, counts = np.unique(blocks.batch, return_counts=True)
-    smallest = int(counts.argmin())
-    pairs = 2 * (int(counts[smallest]) // 2)
+    pairs = 2 * (num_blocks // 2)
     found = tuple(look for look in LOOKS if look <= pairs)
     if not found:
         raise ValueError(
-            f"batch {names[smallest]} has {counts[smallest]} blocks, half of which make {pairs}"
-            f" pairs; {LOOKS[0]} are needed"
+            f"batch {batch} has {num_blocks} blocks, half of which make {pairs} pairs;"
+            f" {LOOKS[0]} are needed"
         )
     return found
 
 
-def _calibrated(point: str, metric: str, blocks: Blocks, batches: Sequence[str]) -> Calibrated:
-    looks = looks_for(blocks)
-    tuning, reported = blocks.halves()
-    tuned = _tuned(tuning, looks)
-    plan = Plan(looks=looks, bound=DEFAULT_BOUND if tuned is None else tuned)
-    same = relabelled(reported, plan.max_pairs, _LABELLINGS)
-    ours = rule_rates(sequential_rule(plan), same, SLOWDOWN)
-    parts = [Part(None, ours, plan.bound, _detectable(reported, plan))]
-    for batch in batches:
-        own = reported.batch == batch
-        part = Blocks(reported.logs[own], reported.batch[own])
-        rates = rule_rates(
-            sequential_rule(plan), relabelled(part, plan.max_pairs, _LABELLINGS), SLOWDOWN
-        )
-        parts.append(Part(batch, rates, plan.bound, _detectable(part, plan)))
-    return Calibrated(
-        point,
-        metric,
-        tuned,
-        plan.bound,
-        plan.max_pairs,
-        tuple(parts),
-        (RuleFound(f"sequential, bound {100 * plan.bound:g} %", ours), *_others(same, ours.power)),
+def _calibrated(point: str, metric: str, blocks: Blocks, names: Sequence[str]) -> Calibrated:
+    looks = {name: looks_for(name, int((blocks.batch == name).sum())) for name in names}
+    tuning, reported = (
+        [_batch(half, name, looks[name]) for name in names] for half in blocks.halves()
     )
+    tuned = _tuned(tuning)
+    bound = DEFAULT_BOUND if tuned is None else tuned
+    same = [batch.same for batch in reported]
+    parts = [
+        _part(batch.name, rule_rates(batch.rule(bound), own, SLOWDOWN), bound, batch)
+        for batch, own in zip(reported, same, strict=True)
+    ]
+    weights = [len(batch.blocks.logs) for batch in reported]
+    ours = pooled_rates([part.rates for part in parts], weights)
+    longest = max(reported, key=lambda batch: batch.looks[-1]).looks
+    whole = _part(None, ours, bound, _Batch("", blocks.halves()[1], longest))
+    name = f"sequential, bound {100 * bound:g} %"
+    rules = (RuleFound(name, ours), *_others(same, weights, ours.power))
+    return Calibrated(point, metric, tuned, bound, (whole, *parts), rules)
 
 
-def _tuned(blocks: Blocks, looks: tuple[int, ...]) -> float | None:
+def _batch(half: Blocks, name: str, looks: tuple[int, ...]) -> _Batch:
+    own = half.batch == name
+    return _Batch(name, Blocks(half.logs[own], half.batch[own]), looks)
+
+
+def _part(name: str | None, rates: RuleRates, bound: float, batch: _Batch) -> Part:
+    pairs, level = batch.looks[-1], nominal_levels(batch.looks)[-1]
+    detectable = minimum_detectable_effect(pair_log_ratios(batch.blocks), pairs, level=level)
+    return Part(name, rates, pairs, bound, detectable)
+
+
+def _tuned(batches: Sequence[_Batch]) -> float | None:
     """The smallest bound at which false alarms are few and most comparisons get an answer."""
-    same = relabelled(blocks, looks[-1], _LABELLINGS)
+    same = [batch.same for batch in batches]
     for bound in BOUNDS:
-        found = rule_rates(sequential_rule(Plan(looks=looks, bound=bound)), same, SLOWDOWN)
+        found = pooled_rates(
+            [
+                rule_rates(batch.rule(bound), own, SLOWDOWN)
+                for batch, own in zip(batches, same, strict=True)
+            ],
+            [len(batch.blocks.logs) for batch in batches],
+        )
         if found.false_alarms <= MAX_FALSE_ALARMS and found.equivalent >= MIN_EQUIVALENT:
             return bound
     return None
 
 
-def _detectable(blocks: Blocks, plan: Plan) -> float | None:
-    level = nominal_levels(plan.looks)[-1]
-    return minimum_detectable_effect(pair_log_ratios(blocks), plan.max_pairs, level=level)
-
-
-def _others(same: Comparisons, power: float) -> list[RuleFound]:
+def _others(same: Sequence[Comparisons], weights: Sequence[float], power: float) -> list[RuleFound]:
     """The usual rules, and the two kinds of them with the power given."""
-    threshold, alpha = equal_threshold(same, power), equal_alpha(same, power)
+    threshold, alpha = equal_threshold(same, weights, power), equal_alpha(same, weights, power)
+
+    def found(name: str, rule: Rule, *, equal_power: bool = False) -> RuleFound:
+        rates = pooled_rates([rule_rates(rule, own, SLOWDOWN) for own in same], weights)
+        return RuleFound(name, rates, equal_power)
+
     return [
-        *(
-            RuleFound(f"fixed {100 * t:g} %", rule_rates(fixed_ratio_rule(t), same, SLOWDOWN))
-            for t in FIXED
-        ),
-        RuleFound("Mann-Whitney, 5 %", rule_rates(mann_whitney_rule(), same, SLOWDOWN)),
-        RuleFound(
+        *(found(f"fixed {100 * t:g} %", fixed_ratio_rule(t)) for t in FIXED),
+        found("Mann-Whitney, 5 %", mann_whitney_rule()),
+        found(
             f"fixed {100 * threshold:.3g} %, as powerful",
-            rule_rates(fixed_ratio_rule(threshold), same, SLOWDOWN),
+            fixed_ratio_rule(threshold),
             equal_power=True,
         ),
-        RuleFound(
+        found(
             f"Mann-Whitney, {100 * alpha:.3g} %, as powerful",
-            rule_rates(mann_whitney_rule(alpha), same, SLOWDOWN),
+            mann_whitney_rule(alpha),
             equal_power=True,
         ),
     ]
 
 
-def equal_threshold(same: Comparisons, power: float) -> float:
-    """The largest fixed threshold that catches at least this share of the slowed comparisons."""
-    slowed = same.slowed(SLOWDOWN)
-    ratios = np.exp(slowed.candidate).mean(axis=1) / np.exp(slowed.baseline).mean(axis=1)
-    return max(_SMALLEST, _reached(ratios - 1, power) - _SMALLEST)
+def equal_threshold(same: Sequence[Comparisons], weights: Sequence[float], power: float) -> float:
+    """The largest fixed threshold that catches at least this share of the slowed comparisons.
+
+    Args:
+        weights: of each batch's comparisons together.
+    """
+    ratios = [
+        np.exp(slowed.candidate).mean(axis=1) / np.exp(slowed.baseline).mean(axis=1) - 1
+        for slowed in (own.slowed(SLOWDOWN) for own in same)
+    ]
+    return max(_SMALLEST, _reached(ratios, weights, power) - _SMALLEST)
 
 
-def equal_alpha(same: Comparisons, power: float) -> float:
+def equal_alpha(same: Sequence[Comparisons], weights: Sequence[float], power: float) -> float:
     """The smallest level at which Mann-Whitney catches at least this share of them."""
-    slowed = same.slowed(SLOWDOWN)
-    p = np.asarray(scipy.stats.mannwhitneyu(slowed.candidate, slowed.baseline, axis=1).pvalue)
-    above = np.median(slowed.candidate, axis=1) > np.median(slowed.baseline, axis=1)
-    reached = -_reached(-np.where(above, p, 1.0), power)
-    return float(np.clip(reached, _SMALLEST, 1 - _SMALLEST))
+    levels = []
+    for slowed in (own.slowed(SLOWDOWN) for own in same):
+        p = np.asarray(scipy.stats.mannwhitneyu(slowed.candidate, slowed.baseline, axis=1).pvalue)
+        above = np.median(slowed.candidate, axis=1) > np.median(slowed.baseline, axis=1)
+        levels.append(-np.where(above, p, 1.0))
+    return float(np.clip(-_reached(levels, weights, power), _SMALLEST, 1 - _SMALLEST))
 
 
-def _reached(values: np.ndarray, share: float) -> float:
+def _reached(values: Sequence[np.ndarray], weights: Sequence[float], share: float) -> float:
     """The largest value that at least this share of them reaches."""
-    needed = max(1, int(np.ceil(share * len(values) - 1e-9)))
-    return float(np.sort(values)[len(values) - needed])
+    each = np.concatenate(
+        [np.full(len(v), w / len(v)) for v, w in zip(values, weights, strict=True)]
+    )
+    all_values = np.concatenate(values)
+    downwards = np.argsort(-all_values, kind="stable")
+    reached = np.cumsum(each[downwards]) / each.sum()
+    first = int(np.searchsorted(reached, share - 1e-9))
+    return float(all_values[downwards][min(first, len(all_values) - 1)])

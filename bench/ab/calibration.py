@@ -25,8 +25,9 @@ def markdown(recorded: Recorded, found: Sequence[Calibrated]) -> str:
         "",
         f"{len(recorded.batches)} independent batches of A/A blocks, one tree in both arms. The"
         " first half of every batch chose the bound, the second half is reported: runs of"
-        f" contiguous blocks with labels swapped inside them ({first.comparisons} comparisons of"
-        f" {found[0].num_pairs} pairs; they share blocks, so only the batches are independent)."
+        f" contiguous blocks with labels swapped inside them ({first.comparisons} comparisons of at"
+        f" most {found[0].parts[0].num_pairs} pairs, as many as half of the batch has; they share"
+        " blocks, so only the batches are independent, and each counts by its blocks)."
         f" Slowed: the candidate's times x {SLOWDOWN:g}. Told from none: the minimum detectable"
         " effect, found with power 0.8; a REGRESSION must lie beyond the bound as well, so the"
         " smallest slowdown that is called one is larger.",
@@ -64,11 +65,13 @@ def _metric(found: Calibrated) -> list[str]:
     return [
         f"## {found.metric} of {found.point}: {'kept' if found.holds else 'not kept'}",
         "",
-        f"{bound}; {found.num_pairs} pairs at most.",
+        f"{bound}.",
         "",
         *_table(
             (
                 "batch",
+                "pairs at most",
+                "comparisons",
                 "false alarms",
                 "EQUIVALENT",
                 "slowed: caught",
@@ -90,6 +93,8 @@ def _part(part: Part) -> tuple[str, ...]:
     rates = part.rates
     return (
         part.batch or "all",
+        str(part.num_pairs),
+        str(rates.comparisons),
         _share(rates.false_alarms),
         _share(rates.equivalent),
         _share(rates.power),

@@ -201,6 +201,25 @@ def rule_rates(rule: Rule, same: Comparisons, slowdown: float = 1.05) -> RuleRat
     )
 
 
+def pooled_rates(parts: Sequence[RuleRates], weights: Sequence[float]) -> RuleRates:
+    """Rates over comparisons of several batches: averages with these weights.
+
+    Raises:
+        ValueError: no part.
+    """
+    if not parts:
+        raise ValueError("no rates to pool")
+
+    def share(name: str) -> float:
+        return float(np.average([getattr(part, name) for part in parts], weights=weights))
+
+    return RuleRates(
+        **{name: share(name) for name in ("false_alarms", "equivalent", "power", "silent")},
+        comparisons=sum(part.comparisons for part in parts),
+        num_batches=sum(part.num_batches for part in parts),
+    )
+
+
 def compare_rules(
     rules: Mapping[str, Rule], blocks: Blocks, num_pairs: int, slowdown: float = 1.05
 ) -> dict[str, RuleRates]:

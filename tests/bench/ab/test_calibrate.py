@@ -72,7 +72,21 @@ def test_a_quiet_machine_keeps_all_that_a_gate_is_to_keep(tmp_path: Path) -> Non
     assert rates.silent == 0.0
     assert rates.num_batches == 3
     assert [part.batch for part in found.parts] == [None, "a", "b", "c"]
-    assert found.num_pairs == 20  # half of 28 blocks are 28 pairs: two looks
+    assert [part.num_pairs for part in found.parts] == [20] * 4  # half of 28 blocks: two looks
+
+
+def test_a_comparison_is_as_long_as_half_of_its_batch_allows(tmp_path: Path) -> None:
+    """And a batch counts by its blocks: a short one does not shorten the others' comparisons."""
+    write_batch(tmp_path, "a", QUIET, blocks=80)
+    write_batch(tmp_path, "b", BUSY, blocks=12)
+    whole, long, short = calibrated(tmp_path).parts
+    assert [part.num_pairs for part in (whole, long, short)] == [40, 40, 10]
+    # Half of 80 blocks holds 21 runs of 20; half of 12 holds 2 runs of 5; 64 labellings each.
+    assert [part.rates.comparisons for part in (long, short)] == [21 * 64, 2 * 64]
+    assert whole.rates.comparisons == 23 * 64
+    expected = (40 * long.rates.equivalent + 6 * short.rates.equivalent) / 46
+    assert whole.rates.equivalent == pytest.approx(expected)
+    assert short.rates.equivalent < 0.5 < long.rates.equivalent
 
 
 def test_what_is_detectable_is_the_smallest_effect_told_from_none(tmp_path: Path) -> None:
@@ -139,7 +153,7 @@ def test_other_rules_are_made_as_powerful(tmp_path: Path, power: float) -> None:
     """At least so, and a little further off they are not."""
     write_batch(tmp_path, "a", BUSY)
     same = relabelled(read_recorded(tmp_path).blocks("diffusion-fp32", "step_ms"), 20, 64)
-    threshold, alpha = equal_threshold(same, power), equal_alpha(same, power)
+    threshold, alpha = equal_threshold([same], [1], power), equal_alpha([same], [1], power)
     assert rule_rates(fixed_ratio_rule(threshold), same).power >= power
     assert rule_rates(fixed_ratio_rule(threshold + 0.005), same).power < power
     assert rule_rates(mann_whitney_rule(alpha), same).power >= power
@@ -153,7 +167,7 @@ def test_no_rule_of_equal_power_may_have_fewer_false_alarms(tmp_path: Path) -> N
     ours = found.rules[0]
     equals = [rule for rule in found.rules if rule.equal_power]
     assert len(equals) == 2
-    assert all(rule.rates.power >= ours.rates.power for rule in equals)
+    assert all(rule.rates.power >= ours.rates.power - 1e-9 for rule in equals)
     worse = replace(ours, rates=replace(ours.rates, false_alarms=1.0))
     assert not replace(found, rules=(worse, *found.rules[1:])).beats_equals
 
