@@ -1,11 +1,20 @@
-"""Order of the tests: the longest files first, so that none is left to run alone at the end."""
+"""Order of the tests: the longest files first, so that none is left to run alone at the end.
+
+Tests that take the fixture `browser` carry the marker of that name; without a Chromium they are
+skipped, and the summary says how many and what to do about it.
+"""
+
+from collections.abc import Iterator
 
 import pytest
+
+from tests.browser import Browser, found_chromium
 
 _LONGEST = (
     "test_survival",
     "test_cli",
     "test_in_interpreter",
+    "servers/test_transformers_serve",
     "backends/test_transformers",
     "test_campaign",
     "test_planted_faults",
@@ -19,9 +28,43 @@ _LONGEST = (
     "pytest_bridge/test_fixture",
 )
 
+_NO_BROWSER = "needs Chromium: `apt-get install chromium`, or Chrome on the PATH"
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--vllm-python",
+        default=".venv-vllm/bin/python",
+        help="the Python of an environment with vLLM, for tests marked vllm",
+    )
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A running Chromium, one a session."""
+    executable = found_chromium()
+    if executable is None:
+        pytest.skip(_NO_BROWSER)
+    with Browser(executable) as running:
+        yield running
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _rank(item.nodeid))
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.getreports("skipped")
+    number = sum(_NO_BROWSER in str(report.longrepr) for report in skipped)
+    if number:
+        terminalreporter.section("NO BROWSER", sep="!", red=True, bold=True)
+        terminalreporter.line(
+            f"Tests of pages that did NOT run: {number}. Each {_NO_BROWSER}.", red=True
+        )
 
 
 def _rank(nodeid: str) -> int:

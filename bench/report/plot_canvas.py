@@ -3,22 +3,21 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.colors import ListedColormap, Normalize, to_rgb
 from matplotlib.patches import Patch
 
+from bench.report.cells import NOISE_SHADES, PALETTE, highest_nat, is_special, paint, visible
 from bench.report.figures import Plot, drawable, empty, framed
-from bench.report.states import SampleCanvas, most_telling
+from bench.report.states import SampleCanvas, most_telling, traced_canvases
 from bench.report.style import INK, MUTED, PAPER, STATE_STYLES, State, plural
 from bench.report.view import View
 
 _WIDEST = 64
-_NOISE = LinearSegmentedColormap.from_list("noise", ["#EEF0F3", "#8B95A1"])
-_VISIBLE = {" ": "\N{OPEN BOX}", "\n": "\N{RETURN SYMBOL}", "\t": "\N{RIGHTWARDS ARROW TO BAR}"}
 
 
 def plot_canvas(view: View) -> Plot:
     """The sample canvas with most revisions (else most steps), coloured by state."""
-    sample = most_telling(view.tables["positions"])
+    sample = most_telling(traced_canvases(view.tables["positions"]))
     if sample is None:
         reason = "no canvas was traced; it needs a diffusion point and trace=positions or full."
         return empty(view, "canvas", "One canvas, step by step", reason)
@@ -29,7 +28,7 @@ def plot_canvas(view: View) -> Plot:
         view,
         "canvas",
         0.75 + row_in * (sample.steps + 1.5),
-        title=_title(sample),
+        title=sample.finding(drawable(sample.task)),
         units=f"Request {sample.request_id}, canvas {sample.canvas_index + 1}, {sample.point_id}: "
         f"{plural(sample.steps, 'denoise step')} down, {_extent(shown)} across. Letters show the "
         "most likely token where it changed; the last row is the text as delivered. n = 1 canvas, "
@@ -40,7 +39,7 @@ def plot_canvas(view: View) -> Plot:
     axes = plot.figure.subplots()
     axes.imshow(_colours(shown), aspect="auto", interpolation="nearest")
     _grid(axes, columns, sample.steps)
-    short = all(len(t) <= 2 or _is_special(t) for t in shown.text_TL[-1])
+    short = all(len(t) <= 2 or is_special(t) for t in shown.text_TL[-1])
     if short and columns <= 40:
         _changes(axes, shown)
     else:
@@ -49,16 +48,6 @@ def plot_canvas(view: View) -> Plot:
     _ticks(axes, shown)
     _key(plot, axes, shown)
     return plot
-
-
-def _title(sample: SampleCanvas) -> str:
-    revised = plural(sample.revisions, "accepted token")
-    verb = "was" if sample.revisions == 1 else "were"
-    return (
-        f"One canvas of {drawable(sample.task)}: {revised} {verb} revised and "
-        f"{sample.revocations} revoked before the text settled at step {sample.settled_at} of "
-        f"{sample.steps}"
-    )
 
 
 def _extent(shown: SampleCanvas) -> str:
@@ -72,17 +61,9 @@ def _extent(shown: SampleCanvas) -> str:
 
 
 def _colours(shown: SampleCanvas) -> np.ndarray:
-    """RGB [T, L, 3]: noise shaded by entropy; elsewhere it is near zero by the acceptance rule."""
-    image = np.zeros((*shown.state_TL.shape, 3))
-    for state, style in STATE_STYLES.items():
-        image[shown.state_TL == state] = to_rgb(style.colour)
-    noise = shown.state_TL == State.NOISE
-    image[noise] = _NOISE(_norm(shown)(shown.entropy_TL[noise]))[:, :3]
-    return image
-
-
-def _norm(shown: SampleCanvas) -> Normalize:
-    return Normalize(0, max(float(np.nanmax(shown.entropy_TL, initial=0.0)), 1e-3))
+    """RGB [T, L, 3]."""
+    rgb = np.array([to_rgb(colour) for colour in PALETTE])
+    return rgb[paint(shown.state_TL, shown.entropy_TL)]
 
 
 def _grid(axes: Axes, columns: int, steps: int) -> None:
@@ -132,7 +113,7 @@ def _final_text(axes: Axes, shown: SampleCanvas, short: bool) -> None:
         if state == State.AFTER_EOS:
             continue
         text = str(shown.text_TL[-1, column])
-        special = _is_special(text)
+        special = is_special(text)
         upright = short and not special
         axes.text(
             column,
@@ -148,12 +129,8 @@ def _final_text(axes: Axes, shown: SampleCanvas, short: bool) -> None:
     axes.set_ylim(shown.steps + (0.9 if short else 3.4), -0.5)
 
 
-def _is_special(text: str) -> bool:
-    return len(text) > 2 and text.startswith("<") and text.endswith(">")
-
-
 def _token(text: str, limit: int) -> str:
-    return drawable("".join(_VISIBLE.get(c, c) for c in text), limit)
+    return drawable(visible(text), limit)
 
 
 def _ticks(axes: Axes, shown: SampleCanvas) -> None:
@@ -177,8 +154,8 @@ def _key(plot: Plot, axes: Axes, shown: SampleCanvas) -> None:
         for s in STATE_STYLES.values()
     ]
     plot.legend(handles)
-    bar = plot.figure.colorbar(
-        ScalarMappable(_norm(shown), _NOISE), ax=axes, fraction=0.02, pad=0.01, aspect=30
-    )
+    scale = Normalize(0, highest_nat(shown.entropy_TL))
+    noise = ScalarMappable(scale, ListedColormap(PALETTE[:NOISE_SHADES]))
+    bar = plot.figure.colorbar(noise, ax=axes, fraction=0.02, pad=0.01, aspect=30)
     bar.outline.set_visible(False)
     bar.set_label("entropy of noise, nat", fontsize=8)

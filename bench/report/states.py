@@ -1,14 +1,17 @@
 """The state of every canvas position at every step, and which canvas shows most. Pure; no plotting.
 
+How a state looks is `bench.report.cells`.
+
 Legend: T steps, L canvas positions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from bench.report.style import State
+from bench.report.style import State, plural
 
 _NEEDED = ("request_id", "canvas_index", "step", "position", "accepted", "argmax", "entropy_nat")
 
@@ -43,7 +46,7 @@ class SampleCanvas:
     """One traced canvas.
 
     Attributes:
-        state_TL, entropy_TL: per step and position; entropy in nat.
+        state_TL, accepted_TL, entropy_TL: per step and position; entropy in nat.
         argmax_TL: token ids; `text_TL` the same as text.
         first_position: position of column 0, more than 0 when a long canvas was cropped.
     """
@@ -53,6 +56,7 @@ class SampleCanvas:
     canvas_index: int
     task: str
     state_TL: np.ndarray
+    accepted_TL: np.ndarray
     entropy_TL: np.ndarray
     argmax_TL: np.ndarray
     text_TL: np.ndarray
@@ -78,6 +82,14 @@ class SampleCanvas:
         changed_T = (self.argmax_TL != self.argmax_TL[-1])[:, content_L].any(axis=1)
         return int(np.flatnonzero(changed_T)[-1]) + 2 if changed_T.any() else 1
 
+    def finding(self, task: str) -> str:
+        """What happened on this canvas in a sentence without its full stop; `task` as shown."""
+        return (
+            f"One canvas of {task}: accepted tokens were revised {plural(self.revisions, 'time')} "
+            f"and revoked {plural(self.revocations, 'time')} before the text settled at step "
+            f"{self.settled_at} of {self.steps}"
+        )
+
     def cropped(self, width: int) -> "SampleCanvas":
         """The `width` neighbouring positions with most revisions and revocations."""
         if self.state_TL.shape[1] <= width:
@@ -91,6 +103,7 @@ class SampleCanvas:
             self.canvas_index,
             self.task,
             self.state_TL[part],
+            self.accepted_TL[part],
             self.entropy_TL[part],
             self.argmax_TL[part],
             self.text_TL[part],
@@ -99,14 +112,18 @@ class SampleCanvas:
         )
 
 
-def most_telling(positions: pd.DataFrame) -> SampleCanvas | None:
-    """The traced canvas with most revisions after acceptance, else the one with most steps."""
+def traced_canvases(positions: pd.DataFrame) -> list[SampleCanvas]:
+    """Every canvas of a `positions` table, by point, request and place in the request."""
     if positions.empty or any(c not in positions.columns for c in ("point_id", *_NEEDED)):
-        return None
+        return []
     keys = ["point_id", "request_id", "canvas_index"]
-    samples = [_sample(group) for _, group in positions.groupby(keys, sort=True)]
+    return [_sample(group) for _, group in positions.groupby(keys, sort=True)]
+
+
+def most_telling(canvases: Sequence[SampleCanvas]) -> SampleCanvas | None:
+    """The canvas with most revisions after acceptance, else the one with most steps."""
     # max keeps the first of equals, so the choice does not depend on row order.
-    return max(samples, key=lambda s: (s.revisions, s.steps), default=None)
+    return max(canvases, key=lambda canvas: (canvas.revisions, canvas.steps), default=None)
 
 
 def _sample(group: pd.DataFrame) -> SampleCanvas:
@@ -131,6 +148,7 @@ def _sample(group: pd.DataFrame) -> SampleCanvas:
         canvas_index=int(first["canvas_index"]),
         task=str(first.get("task", "")),
         state_TL=classify(accepted_TL, argmax_TL, content_TL[-1]),
+        accepted_TL=accepted_TL,
         entropy_TL=array("entropy_nat").astype(float),
         argmax_TL=argmax_TL,
         text_TL=text_TL.astype(str),

@@ -72,9 +72,9 @@ class StateStyle:
 STATE_STYLES = {
     State.NOISE: StateStyle("noise, darker at higher entropy", "#E4E7EB", "░", "", "#57606a"),
     State.ACCEPTED: StateStyle("accepted, not final", "#B9DCF2", "○", "o", "#0b4f7d"),
-    State.REVOKED: StateStyle("revoked", "#D55E00", "\N{MULTIPLICATION SIGN}", "x", "#ffffff"),
+    State.REVOKED: StateStyle("revoked", "#D55E00", "\N{MULTIPLICATION SIGN}", "x", "#000000"),
     State.REVISED: StateStyle("revised after accept", "#CC79A7", "△", "^", "#1b1f24"),
-    State.SETTLED: StateStyle("settled", "#009E73", "■", "s", "#ffffff"),
+    State.SETTLED: StateStyle("settled", "#009E73", "■", "s", "#000000"),
     State.AFTER_EOS: StateStyle("after EOS", "#FFFFFF", "·", ".", "#57606a"),
 }
 

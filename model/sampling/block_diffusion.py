@@ -28,7 +28,8 @@ from model.transformer import AnyPrefix, Surroundings
 class DiffusionSampling:
     """Knobs of the entropy-bound sampler; the defaults are the released model's.
 
-    With `early_stop` off every canvas takes exactly `max_denoising_steps`.
+    With `early_stop` off every canvas takes exactly `max_denoising_steps`. With `self_conditioning`
+    off no step is told what the one before believed: each is given the first step's zero signal.
 
     Raises:
         ValueError: a value out of range; it is named with its valid range.
@@ -41,6 +42,7 @@ class DiffusionSampling:
     t_min: float = 0.4
     t_max: float = 0.8
     early_stop: bool = True
+    self_conditioning: bool = True
 
     def __post_init__(self) -> None:
         for name, valid, rule in (
@@ -113,6 +115,7 @@ class Denoiser:
     def __init__(self, model: DiffusionTransformer, sampling: DiffusionSampling) -> None:
         self._model = model
         self._step = model.wrap_step(_step, "denoise")
+        self._feeds_back = sampling.self_conditioning
         number = partial(torch.tensor, device=model.device)
         self._accept = EntropyBound(number(sampling.entropy_bound))
         self._stop = (
@@ -161,6 +164,7 @@ class Denoiser:
             self._temperatures_N[index],
             self._flag,
             None if self._flag is None else self._indices_N[index],
+            self._feeds_back,
         )
 
     def all_done(self, state: CanvasState, index: int) -> bool:
@@ -180,6 +184,7 @@ def _step(
     temperature: Tensor,
     flag: StopFlag | None,
     index: Tensor | None,
+    feeds_back: bool,
 ) -> tuple[CanvasState, StepTrace]:
     """The whole step as a function of tensors, which `model.execution` may compile."""
     raw_BLV = model.scores_in(state.canvas_BL, state.signal_BLD, around)
@@ -208,6 +213,6 @@ def _step(
     if flag is not None and index is not None:
         flag.write(index, done)
     # Last, so that the host reads the answer meanwhile.
-    signal = model.embedding.soft(belief_BLV)
+    signal = model.embedding.soft(belief_BLV) if feeds_back else model.no_signal(canvas)
     trace = StepTrace(state.canvas_BL, candidate, accepted, argmax, entropy)
     return CanvasState(canvas, next_argmax, signal, unchanged, done, steps), trace

@@ -193,6 +193,36 @@ def test_the_trace_level_changes_no_token() -> None:
     assert torch.equal(full.canvas[1][kept], full.candidate[0][kept])
 
 
+def test_without_self_conditioning_no_step_hears_of_the_one_before() -> None:
+    """Given the same canvas at every step, it says the same every time; otherwise it does not."""
+    drawn = SeededNoise(0, [0], LENGTH, DIFFUSION.vocab_size).canvas(0, 3)
+    same_NBL = drawn.initial_BL.expand(3, -1, -1)
+    still = RecordedNoise([replace(drawn, renoise_NBL=same_NBL, candidate_NBL=same_NBL)])
+    for feeds_back in (True, False):
+        sampling = DiffusionSampling(
+            max_denoising_steps=3,
+            t_min=0.5,
+            t_max=0.5,
+            early_stop=False,
+            self_conditioning=feeds_back,
+        )
+        [found] = blocks(
+            MODEL,
+            PROMPTS[:1],
+            sampling,
+            max_new_tokens=LENGTH,
+            noise=still,
+            trace=TraceLevel.FULL,
+        )
+        assert found.trace is not None
+        first, second, third = found.trace.canvas
+        assert torch.equal(first, second)
+        assert torch.equal(first, third)
+        said = found.trace.entropy
+        assert torch.equal(said[0], said[1]) != feeds_back
+        assert torch.equal(said[1], said[2]) != feeds_back
+
+
 def test_a_given_start_canvas_is_where_denoising_starts() -> None:
     given = torch.arange(LENGTH)[None] + 4
     noise = StartingFrom(SeededNoise(0, [0], LENGTH, 64), given)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.report.states import classify, most_telling
+from bench.report.states import classify, most_telling, traced_canvases
 from bench.report.style import State, digits, percent_text, plural, span, tidy
 
 
@@ -44,16 +44,17 @@ def positions(point_id: str, argmax: list[list[int]], accepted: int = 1) -> pd.D
 
 def test_the_canvas_with_most_revisions_is_shown() -> None:
     calm, edited = [[1, 2]] * 5, [[1, 2], [3, 2], [3, 2]]
-    sample = most_telling(pd.concat([positions("calm", calm), positions("edited", edited)]))
+    sample = most_telling(
+        traced_canvases(pd.concat([positions("calm", calm), positions("edited", edited)]))
+    )
     assert sample is not None
     assert (sample.point_id, sample.revisions, sample.settled_at) == ("edited", 1, 2)
-    assert most_telling(pd.DataFrame()) is None
+    assert most_telling(traced_canvases(pd.DataFrame())) is None
 
 
 def test_a_wide_canvas_is_cropped_where_most_happens() -> None:
     wide = [[0] * 90, [0] * 70 + [1] * 20, [0] * 70 + [1] * 20]
-    sample = most_telling(positions("wide", wide))
-    assert sample is not None
+    [sample] = traced_canvases(positions("wide", wide))
     shown = sample.cropped(40)
     assert shown.state_TL.shape == (3, 40)
     assert shown.first_position >= 50
