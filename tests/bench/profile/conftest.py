@@ -1,0 +1,39 @@
+"""Profiles that more than one file of tests looks at, each recorded once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.profile.command import record_point
+from bench.profile.folder import Profile, open_profile
+
+SMALL = ("threads=1", "workload=fixed_work", "weights=dummy", "workload.prompt_tokens=9")
+
+
+def recorded(folder: Path, *overrides: str, steps: int = 3, as_executed: bool = False) -> Profile:
+    """What `canvasbench profile` records of a point; tables and page are still to be written."""
+    given = [*SMALL, *overrides]
+    return open_profile(record_point(given, folder, steps=steps, as_executed=as_executed))
+
+
+@pytest.fixture(scope="session")
+def small_pictures() -> Iterator[None]:
+    """Figures as small as they may be, for quick tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.report.figures.DPI", 60)
+        yield
+
+
+@pytest.fixture(scope="session")
+def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    """The tiny diffusion model in bf16, emulated."""
+    folder = tmp_path_factory.mktemp("profiles") / "diffusion"
+    return recorded(folder, "model=tiny-diffusion", "precision=bf16", "sampler=forced")
+
+
+@pytest.fixture(scope="session")
+def autoregressive(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    """Its sibling in fp32, whose blocks are folded and whose floors are known."""
+    folder = tmp_path_factory.mktemp("profiles") / "autoregressive"
+    return recorded(folder, "model=tiny-autoregressive", "precision=fp32", steps=6)
