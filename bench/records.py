@@ -36,8 +36,8 @@ class CanvasRecord:
     """
 
     canvas_index: int
-    steps: int
-    stop_reason: str  # converged | cap | forced
+    steps: int | None  # None where the backend does not tell
+    stop_reason: str  # converged | cap | forced, unknown where steps are
     tokens: np.ndarray
     slots: np.ndarray
     after_eos: int
@@ -67,7 +67,11 @@ class RequestRecord:
     """One prompt answered once.
 
     Attributes:
-        deliveries: (seconds since the request began, tokens brought) of every delivery.
+        deliveries: (seconds since the request began, tokens brought) of every delivery; of its
+            tokens None where nobody could tell.
+        prefill_s: None where the backend does not tell.
+        sent_s: since the timed window began; None where requests do not overlap.
+        canvases_unknown: why an answer of canvases cannot be cut into them; None where it can.
         text: what a reader sees of the answer; reasoning in a thought channel is no part of it.
         reasoning_tokens, visible_tokens: the delivered tokens in a thought channel, its markers
             included, and all others; None where the model has no such channel.
@@ -89,10 +93,12 @@ class RequestRecord:
     prompt_tokens: int
     delivered_tokens: int
     wall_s: float
-    prefill_s: float
+    prefill_s: float | None
     finish_reason: str  # eos | length
     correct: bool | None
-    deliveries: list[tuple[float, int]]
+    deliveries: list[tuple[float, int | None]]
+    sent_s: float | None = None
+    canvases_unknown: str | None = None
     reasoning_tokens: int | None = None
     visible_tokens: int | None = None
     well_formed: bool | None = None
@@ -122,3 +128,71 @@ class RepairRecord:
     preserved: int
     steps: int
     correct: bool
+
+
+@dataclass(slots=True)
+class FailedRequest:
+    """A request that a server did not answer.
+
+    Attributes:
+        sent_s: since the timed window began.
+        ended_s: from sending to the failure.
+        failure: reason code (`bench.backends.openai.events.Failure`).
+        failure_detail: what the server or the system said, one line.
+        text: what came before.
+    """
+
+    request_id: int
+    process_id: int
+    repeat: int
+    task: str
+    prompt: str
+    sent_s: float
+    ended_s: float
+    failure: str
+    failure_detail: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRecord:
+    """A repeat of a load as a whole.
+
+    Attributes:
+        connections: requests under way at a time; None where they were sent at times of their own.
+        rate_per_s: of a Poisson process; None where there is none.
+        window_s: seconds from the first request sent to the end of the last.
+        late_s: the most by which a request was sent after its time; None in a closed loop.
+        canvases, tokens: of all answers, as the client counted them; None where it could not.
+        server_canvases, server_denoise_steps, server_tokens: by the server's own counters, of all
+            its clients; None where they were not read or do not tell.
+        server_reason: why they do not tell.
+        contradictions: what the counters hold against the run, joined by commas; None for nothing.
+    """
+
+    process_id: int
+    repeat: int
+    connections: int | None
+    rate_per_s: float | None
+    window_s: float
+    num_answers: int
+    num_failures: int
+    late_s: float | None
+    canvases: int | None
+    tokens: int | None
+    server_canvases: int | None
+    server_denoise_steps: int | None
+    server_tokens: int | None
+    server_reason: str | None
+    contradictions: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What another tool would have printed for a repeat, under its own name for it."""
+
+    process_id: int
+    repeat: int
+    tool: str
+    name: str
+    value: float | None

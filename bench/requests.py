@@ -27,7 +27,7 @@ class _Row:
     """What a row of the batch has gathered so far."""
 
     tokens: list[int] = field(default_factory=list)
-    deliveries: list[tuple[float, int]] = field(default_factory=list)
+    deliveries: list[tuple[float, int | None]] = field(default_factory=list)
     canvases: list[CanvasRecord] = field(default_factory=list)
     steps: list[StepRecord] = field(default_factory=list)
     finish_reason: str = "length"

@@ -48,6 +48,8 @@ def request_row(request: RequestRecord, judge: Judge) -> Row:
             "delivered_tokens",
             "wall_s",
             "prefill_s",
+            "sent_s",
+            "canvases_unknown",
             "finish_reason",
             "reasoning_tokens",
             "visible_tokens",
@@ -64,13 +66,16 @@ def request_row(request: RequestRecord, judge: Judge) -> Row:
         "first_delivery_tokens": request.deliveries[0][1],
         "first_canvas_s": request.deliveries[0][0],
         "last_delivery_s": request.deliveries[-1][0],
-        "num_canvases": len(request.canvases),
-        "slots_committed": sum(len(c.slots) for c in request.canvases)
-        or sum(tokens for _, tokens in request.deliveries),
-        "after_eos_slots": sum(c.after_eos for c in request.canvases),
-        "over_limit_slots": sum(c.over_limit for c in request.canvases),
         "row_ended_slots": sum(c.row_ended for c in request.canvases),
     }
+    if request.canvases_unknown is None:
+        row |= {
+            "num_canvases": len(request.canvases),
+            "slots_committed": sum(len(c.slots) for c in request.canvases)
+            or request.delivered_tokens,
+            "after_eos_slots": sum(c.after_eos for c in request.canvases),
+            "over_limit_slots": sum(c.over_limit for c in request.canvases),
+        }
     if request.repeat == 0 and own and request.correct is not None and judge.check is not None:
         row |= _correction(request, own, judge)
     return row
@@ -148,8 +153,14 @@ def _step_row(
     return row
 
 
-def position_rows(requests: Sequence[RequestRecord], judge: Judge) -> list[Row]:
-    """Sample canvases of the first repeat by position: the longest denoised of each task."""
+def position_rows(
+    requests: Sequence[RequestRecord], judge: Judge, *, whole: bool = False
+) -> list[Row]:
+    """Sample canvases of the first repeat by position: the longest denoised of each task.
+
+    Args:
+        whole: all canvases of their requests, so that answers can be replayed from the beginning.
+    """
     traced = [
         (request, canvas)
         for request in requests
@@ -158,13 +169,20 @@ def position_rows(requests: Sequence[RequestRecord], judge: Judge) -> list[Row]:
         if canvas.argmax is not None and not canvas.row_ended
     ]
     traced.sort(key=lambda pair: (-pair[1].steps, pair[0].request_id, pair[1].canvas_index))
-    taken: dict[str, int] = {}
-    rows: list[Row] = []
+    taken: dict[str, list[tuple[int, int]]] = {}
     for request, canvas in traced:
-        if taken.get(request.task, 0) < _SAMPLES_A_TASK:
-            taken[request.task] = taken.get(request.task, 0) + 1
-            rows += _canvas_positions(request, canvas, judge)
-    return rows
+        own = taken.setdefault(request.task, [])
+        if len(own) < _SAMPLES_A_TASK:
+            own.append((request.request_id, canvas.canvas_index))
+    sampled = {place for own in taken.values() for place in own}
+    requests_sampled = {request_id for request_id, _ in sampled}
+    return [
+        row
+        for request, canvas in traced
+        if (request.request_id, canvas.canvas_index) in sampled
+        or (whole and request.request_id in requests_sampled)
+        for row in _canvas_positions(request, canvas, judge)
+    ]
 
 
 def _canvas_positions(request: RequestRecord, canvas: CanvasRecord, judge: Judge) -> list[Row]:

@@ -1,5 +1,6 @@
 """Measures points in this process: warm-up, then one repeat of one point at a time.
 
+A model here is given one batch after the other; a server is sent all prompts of a repeat as a load.
 Who decides which repeat comes when is `bench.supervise` (or a cluster's job): see `bench.plan`.
 """
 
@@ -7,14 +8,21 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from bench.backends import Session
+from bench.backends import AnySession, LoadSession, Session
 from bench.compose import Point
 from bench.experts import run_routing
-from bench.records import ExpertRecord, RepairRecord, RequestRecord
+from bench.records import (
+    ExpertRecord,
+    FailedRequest,
+    LoadRecord,
+    Reconciled,
+    RepairRecord,
+    RequestRecord,
+)
 from bench.repair import run_repairs
 from bench.requests import run_batch
 from bench.warmup import WarmUp, warm_up
@@ -26,7 +34,7 @@ class PointRun:
     """A point while this process measures it."""
 
     point: Point
-    session: Session
+    session: AnySession
     workload: Workload
     process_id: int = 0
     warmed: WarmUp | None = field(default=None)
@@ -34,37 +42,86 @@ class PointRun:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """What one pass over a point's prompts left."""
+    """What one pass over a point's prompts left.
 
-    window_s: tuple[float, float]  # of the timed batches, on time.perf_counter
+    Attributes:
+        window_s: of the timed batches or requests, on time.perf_counter.
+        failed, load, reconciled: of a server's load alone.
+    """
+
+    window_s: tuple[float, float]
     requests: list[RequestRecord]
-    repairs: list[RepairRecord]
-    experts: list[ExpertRecord]
+    repairs: list[RepairRecord] = field(default_factory=list)
+    experts: list[ExpertRecord] = field(default_factory=list)
+    failed: list[FailedRequest] = field(default_factory=list)
+    load: LoadRecord | None = None
+    reconciled: list[Reconciled] = field(default_factory=list)
 
 
 def measure_repeat(run: PointRun, repeat: int, on_batch: Callable[[], None]) -> Repeat:
     """Answers every prompt once, in random order; the first repeat also probes, untimed.
 
     Args:
-        on_batch: called after every timed batch, outside the timed window.
+        on_batch: called after every timed batch, outside the timed window; of a load, for every
+            request that ended, within it.
     """
+    prompts = run.workload.prompts
+    order = random.Random(f"{run.point.config.seed}/{run.process_id}/{repeat}")
+    shuffled = order.sample(prompts, len(prompts))
+    if isinstance(run.session, LoadSession):
+        return _load(run, run.session, shuffled, repeat, on_batch)
+    return _batched(run, run.session, shuffled, repeat, on_batch)
+
+
+def _load(
+    run: PointRun,
+    session: LoadSession,
+    prompts: Sequence[Prompt],
+    repeat: int,
+    on_request: Callable[[], None],
+) -> Repeat:
+    """Sends all prompts as a load. A server is warmed once a point, by a set number of requests."""
     if run.warmed is None:
-        run.warmed = _warm(run)
+        num_requests = run.point.config.measure.min_warmup_prompts
+        session.warm(run.workload.prompts, num_requests)
+        run.warmed = WarmUp(num_requests, None)
+    found = session.answer_all(
+        prompts, process_id=run.process_id, repeat=repeat, on_outcome=on_request
+    )
+    return Repeat(
+        found.window_s,
+        found.requests,
+        failed=found.failed,
+        load=found.load,
+        reconciled=found.reconciled,
+    )
+
+
+def _batched(
+    run: PointRun,
+    session: Session,
+    prompts: Sequence[Prompt],
+    repeat: int,
+    on_batch: Callable[[], None],
+) -> Repeat:
+    if run.warmed is None:
+        run.warmed = _warm(run, session)
     elif run.point.config.execution.name == "cuda_graph":
         # Graphs belong to the address of a cache, and probes or other points have run in between.
-        _warm_batch(run, 0)
-    order = random.Random(f"{run.point.config.seed}/{run.process_id}/{repeat}")
+        _warm_batch(run, session, 0)
     requests: list[RequestRecord] = []
+    size = run.point.config.batch_size
     begin_s = time.perf_counter()
-    for batch in _batches(run, order):
-        requests += run_batch(run.session, batch, process_id=run.process_id, repeat=repeat)
+    for begin in range(0, len(prompts), size):
+        batch = prompts[begin : begin + size]
+        requests += run_batch(session, batch, process_id=run.process_id, repeat=repeat)
         on_batch()
     window_s = begin_s, time.perf_counter()
     if repeat or run.process_id:
-        return Repeat(window_s, requests, [], [])
-    is_diffusion = run.session.identity.canvas_length is not None
-    repairs = _repairs(run, requests) if is_diffusion else []
-    return Repeat(window_s, requests, repairs, _experts(run))
+        return Repeat(window_s, requests)
+    is_diffusion = session.identity.canvas_length is not None
+    repairs = _repairs(run, session, requests) if is_diffusion else []
+    return Repeat(window_s, requests, repairs, _experts(run, session))
 
 
 def num_batches(run: PointRun) -> int:
@@ -78,36 +135,28 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _warm(run: PointRun) -> WarmUp:
+def _warm(run: PointRun, session: Session) -> WarmUp:
     """Untimed batches of every task until a forward takes a steady time."""
     measure = run.point.config.measure
     return warm_up(
-        partial(_warm_batch, run), measure.min_warmup_prompts, measure.max_warmup_prompts
+        partial(_warm_batch, run, session), measure.min_warmup_prompts, measure.max_warmup_prompts
     )
 
 
-def _warm_batch(run: PointRun, index: int) -> Sequence[RequestRecord]:
+def _warm_batch(run: PointRun, session: Session, index: int) -> Sequence[RequestRecord]:
     """The longest prompt first: a graph captured with it serves all that are shorter."""
     prompts = run.workload.prompts
     chosen = prompts[index % len(prompts)]
     if index == 0:
-        chosen = max(prompts, key=lambda prompt: len(prompt.ids(run.session.encode)))
+        chosen = max(prompts, key=lambda prompt: len(prompt.ids(session.encode)))
     batch = [chosen] * run.point.config.batch_size
-    return run_batch(run.session, batch, process_id=run.process_id, repeat=-1)
+    return run_batch(session, batch, process_id=run.process_id, repeat=-1)
 
 
-def _batches(run: PointRun, order: random.Random) -> Iterator[list[Prompt]]:
-    """All prompts once, in random order, in batches."""
-    prompts = order.sample(run.workload.prompts, len(run.workload.prompts))
-    size = run.point.config.batch_size
-    for begin in range(0, len(prompts), size):
-        yield prompts[begin : begin + size]
-
-
-def _experts(run: PointRun) -> list[ExpertRecord]:
+def _experts(run: PointRun, session: Session) -> list[ExpertRecord]:
     config = run.point.config
     found = run_routing(
-        run.session,
+        session,
         run.workload.prompts,
         num_prompts=config.measure.num_routing_prompts,
         batch_size=config.batch_size,
@@ -115,10 +164,12 @@ def _experts(run: PointRun) -> list[ExpertRecord]:
     return list(found)
 
 
-def _repairs(run: PointRun, requests: Sequence[RequestRecord]) -> list[RepairRecord]:
+def _repairs(
+    run: PointRun, session: Session, requests: Sequence[RequestRecord]
+) -> list[RepairRecord]:
     config = run.point.config
     found = run_repairs(
-        run.session,
+        session,
         run.workload.prompts,
         requests,
         max_repairs=config.measure.max_repairs,

@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from bench.backends import BackendConfig
+from bench.backends.openai import OpenAiConfig
 from bench.backends.simulated import SimulatedConfig
 from bench.backends.transformers import TransformersConfig
 
@@ -55,6 +56,7 @@ class BlockDiffusionConfig(SamplerConfig):
     t_min: float = 0.4
     t_max: float = 0.8
     early_stop: bool = True
+    self_conditioning: bool = True
 
 
 @dataclass(kw_only=True, slots=True)
@@ -225,6 +227,7 @@ WORKLOADS: dict[str, type[WorkloadConfig]] = {
 """Task sets with knobs of their own; all others are plain."""
 BACKENDS: dict[str, type[BackendConfig]] = {
     "native": BackendConfig,
+    "openai": OpenAiConfig,
     "simulated": SimulatedConfig,
     "transformers": TransformersConfig,
 }
@@ -255,8 +258,9 @@ class RunConfig:
     Attributes:
         model: a preset's name or a checkpoint folder.
         weights: a checkpoint folder for a preset, `dummy`, or null for the model's own.
-        kernels, execution: our engine's; a point of `transformers` carries their defaults.
-        backend: who runs the model: our engine, transformers, or a simulation that replays a run.
+        kernels, execution: our engine's; a point of another one carries their defaults.
+        backend: who runs the model: our engine, transformers, a server, or a simulation that
+            replays a run. Of a server, model and precision are what its operator says.
         launcher: where the sweep's processes run: here, or as jobs of SLURM or Ray.
         threads: torch's threads on the processor, null for all cores.
         time_budget_s: seconds after which no further process is started, null for no limit; the run
@@ -290,9 +294,13 @@ class RunConfig:
     rehearsal: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.backend, TransformersConfig):
+        if isinstance(self.backend, TransformersConfig | OpenAiConfig):
             # One point, whatever an axis of our engine says.
             self.kernels, self.execution = Kernels.torch, Execution.eager
+        if isinstance(self.backend, OpenAiConfig):
+            _require("batch_size with backend=openai", self.batch_size, self.batch_size == 1, "1")
+            if not self.backend.starts_server:
+                self.device = "cpu"  # the client's
         _require("batch_size", self.batch_size, self.batch_size >= 1, ">= 1")
         if self.time_budget_s is not None:
             _require("time_budget_s", self.time_budget_s, self.time_budget_s > 0, "> 0")

@@ -11,7 +11,16 @@ import numpy as np
 import pandas as pd
 
 from bench.conditions import faults, machine_row
-from bench.metrics import RATES, REFERENCES, audit, inert_knobs, request_times
+from bench.metrics import (
+    RATES,
+    REFERENCES,
+    audit,
+    few_failed,
+    inert_knobs,
+    many_failed,
+    request_times,
+    system_rate,
+)
 from bench.stats import (
     Interval,
     process_estimate,
@@ -22,6 +31,16 @@ from bench.stats import (
 )
 
 _LOW_VALIDITY_SHARE = 0.05
+_CLIENTS_OWN = (
+    "temperature_begin_c",
+    "temperature_end_c",
+    "sm_clock_mean_mhz",
+    "power_mean_w",
+    "power_limit_w",
+    "joules_per_token",
+    "delivered_tok_per_s_per_w",
+)
+"""Readings of the machine that asks, which are none of the server's."""
 CONTENT = (
     "accuracy",
     "empty_share",
@@ -57,35 +76,82 @@ def point_row(tables: Tables, knobs: Row) -> Row:
     """The point's row of `points`.
 
     Args:
-        tables: requests, canvases, steps, repairs, experts and windows of this point alone.
+        tables: requests, canvases, steps, repairs, experts, windows, failed_requests and loads of
+            this point alone.
         knobs: what the point was configured with, named like columns.
     """
     requests, steps = tables["requests"], tables["steps"]
-    first = _first(requests)
-    row = dict(knobs)
-    row |= {
-        "num_processes": requests["process_id"].nunique(),
-        "num_repeats": requests["repeat"].nunique(),
-        "num_prompts": requests["request_id"].nunique(),
-        "num_requests": len(requests),
-    }
-    row |= _speed(requests, tables["canvases"], steps)
-    row |= machine_row(tables["windows"], requests)
-    row |= _outcomes(first)
+    row = dict(knobs) | _counts(requests, tables["failed_requests"])
     row["distinct_experts_per_layer"] = _distinct_experts(tables["experts"])
-    if knobs["decoding"] == "diffusion":
-        canvases = tables["canvases"]
-        content = _first(canvases)
-        row |= _work(first, content, _first(steps), knobs)
-        row |= _revision(content)
-        row |= _correction(first)
-        row |= _repair(tables["repairs"])
-    else:
-        row |= _no_revision()
-        delivered = float(first["delivered_tokens"].sum())
-        row["tokens_per_forward_all"] = delivered / len(_first(steps))
+    if len(requests):
+        first = _first(requests)
+        row |= _speed(requests, tables["canvases"], steps)
+        row |= _system(requests, tables["windows"])
+        row |= machine_row(tables["windows"], requests)
+        row |= _outcomes(first)
+        row |= _contents(tables, first, knobs)
+    if len(tables["loads"]):
+        row |= _served(tables, knobs)
     row |= _validity(tables, row, knobs)
     return _without_content(row) if knobs.get("weights") == "dummy" else row
+
+
+def _counts(requests: pd.DataFrame, failed: pd.DataFrame) -> Row:
+    """n at every level; prompts, repeats and processes of failed requests count as well."""
+    keys = ["process_id", "repeat", "request_id"]
+    asked = pd.concat([requests[keys], failed[keys]])
+    return {
+        "num_processes": asked["process_id"].nunique(),
+        "num_repeats": asked["repeat"].nunique(),
+        "num_prompts": asked["request_id"].nunique(),
+        "num_requests": len(requests),
+    }
+
+
+def _contents(tables: Tables, first: pd.DataFrame, knobs: Row) -> Row:
+    """Steps, revisions, corrections and repairs of the first repeat."""
+    forwards = _first(tables["steps"])
+    if knobs["decoding"] != "diffusion":
+        delivered = float(first["delivered_tokens"].sum())
+        per_forward = delivered / len(forwards) if len(forwards) else None
+        return _no_revision() | {"tokens_per_forward_all": per_forward}
+    content = _first(tables["canvases"])
+    return (
+        _work(first, content, forwards, knobs)
+        | _revision(content)
+        | _correction(first)
+        | _repair(tables["repairs"])
+    )
+
+
+def _served(tables: Tables, knobs: Row) -> Row:
+    """What is known of a server's load as a whole; nothing of its client where that is elsewhere.
+
+    A step cap that the server's counters could not be held against is unknown.
+    """
+    loads = tables["loads"]
+    found: Row = {"failed_requests": len(tables["failed_requests"])}
+    if not knobs.get("launched"):
+        found |= dict.fromkeys(_CLIENTS_OWN)
+    counted = loads[["server_canvases", "server_denoise_steps"]]
+    if counted.notna().all(axis=None):
+        canvases, steps = (int(counted[name].sum()) for name in counted)
+        return found | {
+            "server_canvases": canvases,
+            "server_steps_per_canvas": steps / canvases if canvases else None,
+        }
+    return found | dict.fromkeys(("max_denoising_steps", "early_stop"))
+
+
+def _system(requests: pd.DataFrame, windows: pd.DataFrame) -> Row:
+    """Tokens of all requests together a second; one value a process, so no interval with one."""
+    name = "system_tok_per_s"
+    sums = system_rate(requests, windows)
+    value = _ratio(sums["tokens"], sums["window_s"])
+    rates = (sums["tokens"] / sums["window_s"]).to_numpy(dtype=float)
+    if value is None or len(rates) < 2 or not (rates > 0).all():
+        return _estimate(name, value, None)
+    return _estimate(name, value, process_estimate(rates).interval)
 
 
 def _without_content(row: Row) -> Row:
@@ -161,8 +227,8 @@ def _rate(
 
 def _host_share(requests: pd.DataFrame, steps: pd.DataFrame) -> float | None:
     """Share of the requests' wall time in which no forward ran: the host's, between them."""
-    if (requests["batch_size"] > 1).any():  # a batch's forwards stand in several requests' rows
-        return None
+    if steps.empty or (requests["batch_size"] > 1).any():
+        return None  # unknown forwards, or a batch's, which stand in several requests' rows
     wall_s = float(requests["wall_s"].sum())
     return 1 - float(steps["device_ms"].sum()) / 1e3 / wall_s if wall_s > 0 else None
 
@@ -185,7 +251,9 @@ def _outcomes(first: pd.DataFrame) -> Row:
 
 
 def _work(first: pd.DataFrame, canvases: pd.DataFrame, steps: pd.DataFrame, knobs: Row) -> Row:
-    taken = canvases["steps"].to_numpy()
+    if canvases.empty or canvases["steps"].isna().any():
+        return _without_steps(canvases)
+    taken = canvases["steps"].to_numpy(dtype=float)
     row = _quantile("steps_per_canvas_median", taken, 0.5)
     row |= _quantile("steps_per_canvas_p90", taken, 0.9)
     forced = (canvases["stop_reason"] == "forced").any()
@@ -205,6 +273,13 @@ def _work(first: pd.DataFrame, canvases: pd.DataFrame, steps: pd.DataFrame, knob
         "canvas_fill": float(canvases["canvas_fill"].mean()),
         "occupancy": denoise / (denoise + waited),
     }
+
+
+def _without_steps(canvases: pd.DataFrame) -> Row:
+    """Canvases of a server that does not tell their steps, or that could not be told at all."""
+    if canvases.empty:
+        return {}
+    return {"num_canvases": len(canvases), "canvas_fill": float(canvases["canvas_fill"].mean())}
 
 
 def _revision(canvases: pd.DataFrame) -> Row:
@@ -299,11 +374,25 @@ def _validity(tables: Tables, row: Row, knobs: Row) -> Row:
     found = audit(tables["requests"], tables["steps"], knobs["canvas_length"], knobs["eos_policy"])
     found += inert_knobs(tables["canvases"], knobs)
     found += faults(tables["windows"])
+    found += _contradictions(tables["loads"])
+    answers, failed = len(tables["requests"]), tables["failed_requests"]
+    found += many_failed(answers, failed)
     if found:
         return {"validity": "invalid", "validity_reason": ", ".join(found)}
-    lost = {name: row[f"{name}_share"] for name in ("empty", "truncated")}
-    flagged = [name for name, share in lost.items() if share > _LOW_VALIDITY_SHARE]
-    if flagged and knobs["eos_policy"] != "ignore":
-        reason = ", ".join(f"{lost[name]:.0%} of answers {name}" for name in flagged)
-        return {"validity": "low_validity", "validity_reason": reason}
+    reasons = few_failed(answers, failed)
+    if knobs["eos_policy"] != "ignore":
+        lost = {name: row[f"{name}_share"] for name in ("empty", "truncated")}
+        reasons += [
+            f"{share:.0%} of answers {name}"
+            for name, share in lost.items()
+            if share > _LOW_VALIDITY_SHARE
+        ]
+    if reasons:
+        return {"validity": "low_validity", "validity_reason": ", ".join(reasons)}
     return {"validity": "valid", "validity_reason": None}
+
+
+def _contradictions(loads: pd.DataFrame) -> list[str]:
+    """What a server's counters hold against its repeats, each reason once."""
+    told = ",".join(loads["contradictions"].dropna())
+    return list(dict.fromkeys(reason for reason in told.split(",") if reason))

@@ -1,16 +1,44 @@
-"""Who runs the model. One protocol; `native` is our own engine, `transformers` the upstream one."""
+"""Who runs the model: our own engine (`native`), `transformers`, or a server over HTTP (`openai`).
+
+Two ways to answer: a `Session` takes a batch and tells of every forward, a `LoadSession` takes all
+prompts of a repeat and sends them as a load; their requests overlap in time and may fail.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from bench.backends.capabilities import Capabilities, Steps
+from bench.records import FailedRequest, LoadRecord, Reconciled, RequestRecord
 from bench.thought import Thought
 from bench.timing import Stopwatch
 
-Backend = Enum("Backend", ["native", "simulated", "transformers"])
+if TYPE_CHECKING:
+    from bench.workloads.prompt import Prompt  # its package imports torch
+
+__all__ = [
+    "AnySession",
+    "Backend",
+    "BackendConfig",
+    "Capabilities",
+    "Delivery",
+    "Forward",
+    "Identity",
+    "LoadSession",
+    "Loaded",
+    "Mark",
+    "RowBlock",
+    "Session",
+    "Steps",
+    "Told",
+    "Trace",
+    "unmarked",
+]
+
+Backend = Enum("Backend", ["native", "openai", "simulated", "transformers"])
 
 Mark = Callable[[], None]
 """Called in the moment of an event: a stopwatch's `mark`."""
@@ -25,6 +53,15 @@ class BackendConfig:
     """Who runs the model; by itself, our own engine."""
 
     name: Backend = Backend.native
+
+    @property
+    def starts_server(self) -> bool:
+        """Whether a process starts a server of its own, with the sampler's knobs."""
+        return False
+
+    def process_key(self) -> str:
+        """Points that differ here must not share a process."""
+        return repr(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +135,16 @@ class Delivery:
     top_score: np.ndarray | None = None
 
 
-class Session(Protocol):
-    """A loaded model that answers batches of prompts."""
+class Told(Protocol):
+    """What every session says of itself and of its tokens."""
 
     @property
     def identity(self) -> Identity: ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can tell, and what not and why."""
+        ...
 
     def check(self, prompts: Sequence[Sequence[int]]) -> None:
         """Raises ValueError for a prompt this session cannot answer."""
@@ -119,6 +161,10 @@ class Session(Protocol):
     def vocabulary(self, token: int) -> str:
         """One token's text, special tokens included; its id without a tokenizer."""
         ...
+
+
+class Session(Told, Protocol):
+    """A loaded model that answers batches of prompts."""
 
     def stopwatch(self) -> Stopwatch:
         """A new one, with the clocks of this session's device."""
@@ -152,3 +198,57 @@ class Session(Protocol):
     def weight_bytes(self, distinct_experts: float) -> float:
         """Bytes of weights a denoise or decode step reads with so many experts a layer."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What one pass over a load's prompts left.
+
+    Attributes:
+        window_s: from the first request sent to the last one's end, on time.perf_counter.
+    """
+
+    window_s: tuple[float, float]
+    requests: list[RequestRecord]
+    failed: list[FailedRequest]
+    load: LoadRecord
+    reconciled: list[Reconciled]
+
+
+@runtime_checkable
+class LoadSession(Told, Protocol):
+    """A server that is sent all prompts of a repeat, several under way at a time."""
+
+    def warm(self, prompts: Sequence["Prompt"], num_requests: int) -> None:
+        """Sends so many requests, untimed."""
+        ...
+
+    def answer_all(
+        self,
+        prompts: Sequence["Prompt"],
+        *,
+        process_id: int,
+        repeat: int,
+        on_outcome: Callable[[], None],
+    ) -> Loaded:
+        """Sends every prompt once, in order.
+
+        Args:
+            on_outcome: called for every answer and every failure.
+        """
+        ...
+
+    def machine(self) -> dict[str, Any]:
+        """What is known of the machine that answers, by the names of `bench.provenance.machine`."""
+        ...
+
+    def note(self) -> dict[str, Any]:
+        """What a point's row says of the server, by its columns."""
+        ...
+
+    def close(self) -> None:
+        """Ends what was started for the session; once is enough."""
+        ...
+
+
+AnySession = Session | LoadSession

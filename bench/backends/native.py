@@ -7,7 +7,18 @@ from functools import partial
 import torch
 
 import model as engine
-from bench.backends import Delivery, Forward, Identity, Mark, RowBlock, Trace, unmarked
+from bench.backends import (
+    Capabilities,
+    Delivery,
+    Forward,
+    Identity,
+    Mark,
+    RowBlock,
+    Steps,
+    Trace,
+    unmarked,
+)
+from bench.backends.capabilities import OF_POSITIONS
 from bench.chat_template import ChatTemplate, encode_prompt
 from bench.thought import Thought
 from bench.timing import CudaStopwatch, HostStopwatch, Stopwatch
@@ -64,6 +75,20 @@ class NativeSession:
             eos_token_ids=loaded.config.eos_token_ids,
             thought=loaded.tokenizer and Thought.of(loaded.tokenizer.token_to_id),
             template_sha256=None if self.template is None else self.template.sha256,
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        diffusion = self.loaded.config.canvas_length is not None
+        traced = self.trace is not engine.TraceLevel.COUNTS
+        reason = "trace=counts keeps no positions"
+        return Capabilities(
+            steps=Steps.PER_POSITION if traced else Steps.PER_CANVAS,
+            device_time=self.loaded.model.device.type == "cuda",
+            seeds=True,
+            step_cap=True,
+            batch=True,
+            missing=dict.fromkeys(OF_POSITIONS, reason) if diffusion and not traced else {},
         )
 
     def check(self, prompts: Sequence[Sequence[int]]) -> None:

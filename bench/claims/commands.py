@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.claims.claim import Claim
 from bench.claims.files import read_claim, shipped_claims
@@ -34,17 +34,42 @@ def judge_run(run_folder: Path, names: Sequence[str], *, as_json: bool) -> int:
     Raises:
         ValueError: no run folder, no finished point, no such claim, or a file that is none.
     """
+    claims, devices = _claims_for(run_folder, names)
+    if not names:
+        chosen = ", ".join(claim.name for claim in claims)
+        print(
+            f"judged by the shipped claims about {devices} or no device: {chosen}", file=sys.stderr
+        )
+    return _judged(run_folder, claims, as_json=as_json)
+
+
+def judge_claims(run_folder: str | Path, names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What `canvasbench claims judge --json` prints of each claim; nothing is written.
+
+    Args:
+        names: of shipped claims, or paths; by default all shipped ones about the run's device or
+            about none.
+
+    Raises:
+        ValueError: no run folder, no finished point, no such claim, or a file that is none.
+    """
+    from bench.claims.dossier import dossiers
+    from bench.store import open_run
+
+    claims, _ = _claims_for(Path(run_folder), names)
+    return [each.plain() for each in dossiers(open_run(run_folder), claims)]
+
+
+def _claims_for(run_folder: Path, names: Sequence[str]) -> tuple[list[Claim], str]:
+    """The claims named, or all shipped ones that a run could have to do with; and its devices."""
     from bench.claims.observed import observe
     from bench.store import open_run
 
-    claims = [read_claim(name) for name in names]
-    if not claims:
-        devices = {str(point.conditions["device"]) for point in observe(open_run(run_folder))}
-        claims = [c for c in shipped_claims() if c.conditions.device in {None, *devices}]
-        chosen = ", ".join(claim.name for claim in claims)
-        about = ", ".join(sorted(devices))
-        print(f"judged by the shipped claims about {about} or no device: {chosen}", file=sys.stderr)
-    return _judged(run_folder, claims, as_json=as_json)
+    if names:
+        return [read_claim(name) for name in names], ""
+    devices = {str(point.conditions["device"]) for point in observe(open_run(run_folder))}
+    claims = [c for c in shipped_claims() if c.conditions.device in {None, *devices}]
+    return claims, ", ".join(sorted(devices))
 
 
 def run_claims(arguments: Sequence[str], *, as_json: bool) -> int:

@@ -1,10 +1,13 @@
 """The experiment that claims describe, as overrides of `canvasbench run`.
 
 Fixed work takes random weights, as its content cannot matter; what depends on content needs real
-ones. Conditions come from the claims and cannot be overridden; how the measuring is done can.
+ones. Conditions come from the claims and cannot be overridden; how the measuring is done can, the
+backend included. A server that is started for it gets the published flags; of one that runs already
+the operator says where it runs, and its counters have to bear the steps out.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from importlib.resources import files
 from math import ceil
 
@@ -14,6 +17,7 @@ from bench.claims.claim import SPEEDS, Claim
 from bench.claims.judge import Judgement
 from bench.claims.verdict import Outcome
 from bench.devices import DEVICES
+from bench.servers.engines import PUBLISHED_VLLM_ARGS
 
 _PROCESSES = 8
 """Of `measure=publish`, so that a verdict hangs on an interval between processes."""
@@ -31,6 +35,7 @@ _AGREED = {
     "eos_policy": "workload.eos_policy",
 }
 """Conditions that all claims of a run share, and the keys they become."""
+_ENGINE = "backend.launch.engine"
 
 
 def without_drafter(claims: Sequence[Claim]) -> tuple[list[Claim], list[Claim]]:
@@ -76,10 +81,12 @@ def overrides_for(
         own = [f"workload={workload}"]
     if not fixed and workload != "long_context":
         agreed.pop("prompt_tokens")  # the prompts are as long as they are
-    own += _where(device, device_here)
+    server = _Server.asked_for(given)
+    own += _where(device, device_here) if server is not _Server.RUNS else _said(device, given)
     own += [f"model={','.join(models)}"]
     own += [f"{_AGREED[name]}={value}" for name, value in agreed.items() if value is not None]
-    own += _steps(steps, fixed=fixed)
+    own += _steps(steps, fixed=fixed, server=server)
+    own += _asked(claims, models, server, fixed=fixed)
     return _merged(own, _measuring(claims, own, given, fixed=fixed), given, _names(claims))
 
 
@@ -140,7 +147,52 @@ def _where(device: str | int | None, device_here: Callable[[str], str | None]) -
     return [f"device={kind}"]
 
 
-def _steps(steps: str | int | None, *, fixed: bool) -> list[str]:
+class _Server(Enum):
+    """Who answers: no server, one that runs, one that is started for the run."""
+
+    NONE, RUNS, STARTS = range(3)
+
+    @classmethod
+    def asked_for(cls, given: Sequence[str]) -> "_Server":
+        users = dict(line.split("=", 1) for line in given)
+        if users.get("backend") != "openai":
+            return cls.NONE
+        return cls.RUNS if users.get(_ENGINE, "none") == "none" else cls.STARTS
+
+
+def _said(device: str | int | None, given: Sequence[str]) -> list[str]:
+    """Nothing where the operator of a server has said that it runs on the claims' device."""
+    users = dict(line.split("=", 1) for line in given)
+    told = users.get("backend.device")
+    if device is None or str(told).lower() == str(device).lower():
+        return []
+    said = "nobody says where the server runs" if told is None else f"the server runs on {told}"
+    raise ValueError(
+        f"the claim is about device {device}; {said}; valid: backend.device={device}, where it does"
+    )
+
+
+def _asked(
+    claims: Sequence[Claim], models: Sequence[str], server: _Server, *, fixed: bool
+) -> list[str]:
+    """How a server is asked: random prompts as token ids, which one endpoint alone takes."""
+    if server is _Server.RUNS and len(models) > 1:
+        raise ValueError(
+            f"{_names(claims)}: a server serves one model of {', '.join(models)}; "
+            "measure each alone and judge a run that holds both"
+        )
+    return ["backend.endpoint=completions"] if fixed and server is not _Server.NONE else []
+
+
+def _steps(steps: str | int | None, *, fixed: bool, server: _Server) -> list[str]:
+    """The step cap: the sampler's, or that with which a server that runs was started."""
+    if server is _Server.RUNS:
+        found = ["sampler=block_diffusion"] if fixed else []
+        if steps is not None:
+            kind, _, count = str(steps).rpartition(" ")
+            early_stop = str(kind != "forced").lower()
+            found += [f"backend.max_denoising_steps={count}", f"backend.early_stop={early_stop}"]
+        return found
     if steps is None:
         return []
     kind, _, count = str(steps).rpartition(" ")
@@ -152,8 +204,7 @@ def _measuring(
     claims: Sequence[Claim], own: Sequence[str], given: Sequence[str], *, fixed: bool
 ) -> list[str]:
     """How it is measured unless the user says otherwise: enough processes and prompts."""
-    on_gpu = "device=cuda" in own
-    engine = ["kernels=triton"] if on_gpu else ["execution=eager"] if fixed else []
+    engine = _engine(claims, own, given, fixed=fixed)
     is_speed = any(claim.metric in SPEEDS for claim in claims)
     needed = max(claim.min_requests for claim in claims)
     found = [*engine, f"measure={'publish' if is_speed else 'screening'}", "measure.num_repeats=1"]
@@ -164,6 +215,19 @@ def _measuring(
     elif needed > _default_prompts(own):
         found.append(f"workload.num_prompts={needed}")
     return found
+
+
+def _engine(
+    claims: Sequence[Claim], own: Sequence[str], given: Sequence[str], *, fixed: bool
+) -> list[str]:
+    """What runs the model: our kernels, or the published flags of a vLLM that is started."""
+    if _Server.asked_for(given) is _Server.NONE:
+        return ["kernels=triton"] if "device=cuda" in own else ["execution=eager"] if fixed else []
+    if f"{_ENGINE}=vllm" not in given:
+        return []
+    flags = PUBLISHED_VLLM_ARGS[claims[0].conditions.decoding]
+    quoted = ",".join(f"'{flag}'" for flag in flags)
+    return [f"backend.launch.args=[{quoted}]"]
 
 
 def _processes(given: Sequence[str]) -> int:

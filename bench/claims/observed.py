@@ -102,7 +102,7 @@ class Observed:
     @property
     def engine(self) -> str:
         """What ran the model, for a sentence."""
-        parts = [self.row.get(name) for name in ("backend", "kernels", "execution")]
+        parts = [self.row.get(name) for name in ("backend", "kernels", "execution", "server")]
         return ", ".join(str(part) for part in parts if part is not None)
 
     @property
@@ -111,8 +111,10 @@ class Observed:
         forced = self.row.get("early_stop") is False
         if forced and self.row.get("max_denoising_steps") is not None:
             return float(self.row["max_denoising_steps"])
-        if self.dummy or self.canvases.empty:
+        if self.dummy:
             return None
+        if self.canvases.empty or self.canvases["steps"].isna().any():
+            return self.value("server_steps_per_canvas")
         return float(self.canvases["steps"].mean())
 
     def by_process(self, metric: str) -> pd.Series | None:
@@ -184,7 +186,7 @@ def _conditions(row: Mapping[str, Any], requests: pd.DataFrame) -> dict[str, Val
         "model": row.get("model"),
         "device": device_of(row),
         "precision": row.get("precision"),
-        "batch_size": row.get("batch_size"),
+        "batch_size": _batch_size(row),
         "workload": row.get("workload"),
         "prompt_tokens": _one_or_range(requests["prompt_tokens"]),
         "max_new_tokens": row.get("max_new_tokens"),
@@ -195,10 +197,19 @@ def _conditions(row: Mapping[str, Any], requests: pd.DataFrame) -> dict[str, Val
     return {name: found[name] for name in Conditions.__dataclass_fields__}
 
 
+def _batch_size(row: Mapping[str, Any]) -> int | None:
+    """Of a server the requests under way at a time; any number where they come at their times."""
+    own = ("rate_per_s", "arrivals_sha256")
+    if any(row.get(name) is not None for name in own):
+        return None
+    found = row.get("connections")
+    return row.get("batch_size") if found is None else int(found)
+
+
 def _drafter(row: Mapping[str, Any]) -> str | None:
-    """A canvas is no draft, and of our backends none has a drafter."""
+    """A canvas is no draft, of our backends none has a drafter, and a server's row tells."""
     none = row.get("decoding") == "diffusion" or row.get("backend") in _NO_DRAFTER
-    return "none" if none else None
+    return "none" if none else row.get("drafter")
 
 
 def _one_or_range(counts: pd.Series) -> Value:
@@ -213,8 +224,10 @@ def device_of(row: Mapping[str, Any]) -> str | None:
     if row.get("backend") == "simulated":
         return "simulated"
     name = row.get("device")
-    if name is None:
+    if name is None or name == "served":
         return None
+    if name in DEVICES:
+        return str(name)
     if name == "cpu":
         return row.get("cpu")
     listed = None if " MIG " in f" {name} " else recognised(name)
@@ -233,7 +246,8 @@ def _disclosed(
 ) -> dict[str, str | None]:
     engine = [row.get(name) for name in ("backend", "kernels", "execution")]
     commit = row.get("commit")
-    engine.append(None if commit is None else f"commit {commit[:12]}")
+    ours = None if commit is None else f"commit {commit[:12]}"
+    engine.append(row.get("server") if row.get("backend") == "openai" else ours)
     distinct, emulated = row.get("distinct_experts_per_layer"), row.get("emulated")
     found = {
         "engine and version": ", ".join(str(part) for part in engine if part is not None) or None,

@@ -66,6 +66,8 @@ def environment(info: Mapping[str, Any], points: pd.DataFrame) -> dict[str, str 
     """
     git, machine = _mapping(info.get("git")), _mapping(info.get("machine"))
     facts = {
+        "backend": _column(points, "backend"),
+        "server": _column(points, "server"),
         "commit": _column(points, "commit") or git.get("commit"),
         "uncommitted changes": _column(points, "dirty") or git.get("dirty"),
         "host": _column(points, "host") or info.get("host"),

@@ -113,7 +113,7 @@ def _no_verdict(metric: Metric, n: tuple[int, int], bound: float, why: str) -> V
 
 def notes(match: Match, judged: Sequence[Judged], same_code: bool) -> list[str]:
     """What a reader must know of a point before quoting its verdicts."""
-    found = []
+    found = _engines(match)
     for name, point in (("baseline", match.baseline), ("candidate", match.candidate)):
         if point.known("validity") == "low_validity":
             found.append(f"the {name} is of low validity: {point.known('validity_reason')}")
@@ -133,6 +133,19 @@ def notes(match: Match, judged: Sequence[Judged], same_code: bool) -> list[str]:
             "contents differ although code, configuration, weights, prompts and machine are the"
             " same: something is not deterministic"
         )
+    return found
+
+
+def _engines(match: Match) -> list[str]:
+    """That other engines ran the point, and what each one's clock covers."""
+    points = match.baseline, match.candidate
+    engines = [str(point.known("backend")) for point in points]
+    if engines[0] == engines[1]:
+        return []
+    found = [f"different engines, {engines[0]} and {engines[1]}: noise is not shared"]
+    timed = [point.known("timed") for point in points]
+    if timed[0] != timed[1]:
+        found.append(f"timed are other things: baseline, {timed[0]}; candidate, {timed[1]}")
     return found
 
 

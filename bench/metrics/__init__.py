@@ -1,9 +1,10 @@
 """Definitions: pure functions from records and tables to numbers; no torch, no clocks."""
 
 from bench.metrics.correction import REFERENCES, Outcome, answer_outcome
+from bench.metrics.failed import few_failed, many_failed
 from bench.metrics.ledger import audit, inert_knobs
 from bench.metrics.revision import Revision, canvas_revision, step_counts
-from bench.metrics.speed import RATES, request_times
+from bench.metrics.speed import RATES, request_times, system_rate
 
 __all__ = [
     "RATES",
@@ -13,7 +14,10 @@ __all__ = [
     "answer_outcome",
     "audit",
     "canvas_revision",
+    "few_failed",
     "inert_knobs",
+    "many_failed",
     "request_times",
     "step_counts",
+    "system_rate",
 ]

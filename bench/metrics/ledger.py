@@ -18,12 +18,12 @@ def inert_knobs(canvases: pd.DataFrame, knobs: Mapping[str, Any]) -> list[str]:
     Args:
         knobs: with `max_denoising_steps` (None where there is no limit to check) and `early_stop`.
     """
-    limit = knobs.get("max_denoising_steps")
-    if limit is None or canvases.empty:
+    limit, taken = knobs.get("max_denoising_steps"), canvases["steps"].dropna()
+    if limit is None or taken.empty:
         return []
-    if (canvases["steps"] > limit).any():
+    if (taken > limit).any():
         return ["max_denoising_steps_without_effect"]
-    if knobs.get("early_stop") is False and (canvases["steps"] != limit).any():
+    if knobs.get("early_stop") is False and (taken != limit).any():
         return ["early_stop_without_effect"]
     return []
 
@@ -31,18 +31,24 @@ def inert_knobs(canvases: pd.DataFrame, knobs: Mapping[str, Any]) -> list[str]:
 def audit(
     requests: pd.DataFrame, steps: pd.DataFrame, canvas_length: int | None, eos_policy: str
 ) -> list[str]:
-    """What is wrong with a point's measurement, as reasons; an empty list when nothing is."""
+    """What is wrong with a point's measurement, as reasons; an empty list when nothing is.
+
+    Slots are held against tokens where they are known: not where a server's answer cannot be cut
+    into canvases.
+    """
     reasons = []
+    told = requests[requests["slots_committed"].notna()]
     committed = (
-        requests["delivered_tokens"]
-        + requests["after_eos_slots"]
-        + requests["over_limit_slots"]
-        + requests["row_ended_slots"]
+        told["delivered_tokens"]
+        + told["after_eos_slots"]
+        + told["over_limit_slots"]
+        + told["row_ended_slots"]
     )
-    if not committed.equals(requests["slots_committed"]):
+    if (committed != told["slots_committed"]).any():
         reasons.append("ledger_does_not_sum")
-    elif canvas_length is not None and not requests["slots_committed"].equals(
-        requests["num_canvases"] * canvas_length
+    elif (
+        canvas_length is not None
+        and (told["slots_committed"] != told["num_canvases"] * canvas_length).any()
     ):
         reasons.append("ledger_does_not_match_canvases")
     denoise = steps[steps["phase"] == "denoise"]

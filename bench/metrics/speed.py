@@ -2,7 +2,9 @@
 
 A delivery k is final at host time t_k (seconds since its request began) and brings d_k tokens: up
 to a canvas for diffusion, one token autoregressively. The wall time of a batch counts once, so a
-request that shared its batch with B - 1 others carries a B-th of it.
+request that shared its batch with B - 1 others carries a B-th of it. Requests of a load overlap and
+each carries its whole time: their rates are those of one request among the others, and
+`system_tok_per_s` alone is that of all together.
 """
 
 import pandas as pd
@@ -13,12 +15,13 @@ def request_times(requests: pd.DataFrame) -> pd.DataFrame:
 
     Needs the columns delivered_tokens, first_delivery_tokens, first_canvas_s, last_delivery_s,
     wall_s, prefill_s, slots_committed, batch_size. `decode_*` and `inverse_tpot_tokens` are NaN
-    with a single delivery, and where a coarse clock saw no time between the first and the last.
+    with a single delivery, where a coarse clock saw no time between the first and the last, and
+    where the first one's tokens are unknown; others are NaN where what they need is.
     """
     share = 1.0 / requests["batch_size"]
     later = requests["delivered_tokens"] - requests["first_delivery_tokens"]
     gap = requests["last_delivery_s"] - requests["first_canvas_s"]
-    several = (later > 0) & (gap > 0)
+    several = (later > 0).fillna(False).astype(bool) & (gap > 0)
     return pd.DataFrame(
         {
             "tokens": requests["delivered_tokens"],
@@ -46,3 +49,21 @@ delivered: delivered / wall. decode: (delivered - d_1) / (t_last - t_1). generat
 delivered / (wall - prefill). slot: C x canvases / wall, padding included. inverse_tpot:
 (delivered - 1) / (t_last - t_1), shown only to reconcile with tools that stream tokens.
 """
+
+
+def system_rate(requests: pd.DataFrame, windows: pd.DataFrame) -> pd.DataFrame:
+    """Tokens and seconds of every process, the two of `system_tok_per_s`.
+
+    system: delivered tokens of answered requests / seconds of the timed window, from the first
+    request handed over to the end of the last. With one request at a time it is at most
+    `delivered_tok_per_s`: what lies between two requests counts.
+
+    Args:
+        windows: with process_id, repeat and window_s.
+    """
+    keys = ["process_id", "repeat"]
+    tokens = requests.groupby(keys)["delivered_tokens"].sum()
+    seconds = windows.set_index(keys)["window_s"]
+    both = pd.DataFrame({"tokens": tokens, "window_s": seconds})
+    known = both.dropna(subset=["window_s"]).fillna({"tokens": 0}).reset_index()
+    return known.groupby("process_id")[["tokens", "window_s"]].sum()

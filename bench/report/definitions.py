@@ -20,6 +20,12 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
             "(delivered - 1) / (last delivery - first): what tools that stream single tokens "
             "print. Shown only to reconcile with them.",
         ),
+        (
+            "all together",
+            "Delivered tokens of answered requests / seconds of the timed windows, each from the "
+            "first request sent to the end of the last. Of a load of several requests at a time "
+            "this is the server's rate; all others are those of one request among the others.",
+        ),
         ("first text, canvas gap", "Seconds to the first delivery, and between two deliveries."),
         (
             "interval",
@@ -137,7 +143,8 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
             "valid, low_validity, invalid",
             "A measurement fault (say, a token ledger that does not sum) makes a point invalid: "
             "shown, never summarised. More than 5 % empty or truncated answers make it "
-            "low_validity.",
+            "low_validity; so does any request that a server did not answer, and more than 5 % of "
+            "them make it invalid, as does a counter of the server's that contradicts the run.",
         ),
         (
             "accuracy differs",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from bench.report.style import INK, MUTED, PAPER, RULE
-from bench.report.view import View
 
 DPI = 200
 WIDTH_IN = 9.6
@@ -54,6 +53,15 @@ _RC: Any = {
     "figure.facecolor": PAPER,
     "hatch.linewidth": 0.8,
 }
+
+
+class Origin(Protocol):
+    """Where the numbers of a figure come from (`bench.report.view.View`)."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def date(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,7 @@ def house_style() -> Iterator[None]:
 
 
 def framed(
-    view: View,
+    origin: Origin,
     name: str,
     body_height_in: float,
     *,
@@ -106,7 +114,7 @@ def framed(
     """An empty figure with title, a line of units and n, and the caption; axes go between them."""
     title_lines = textwrap.wrap(title, 88) or [""]
     unit_lines = textwrap.wrap(units, 142)
-    caption_lines = textwrap.wrap(f"{caption} {view.device}, {view.date}.", 160)
+    caption_lines = textwrap.wrap(f"{caption} {origin.device}, {origin.date}.", 160)
     title_in = 0.235 * len(title_lines)
     head_in = _MARGIN_IN + title_in + 0.17 * len(unit_lines) + 0.14
     foot_in = _MARGIN_IN + 0.16 * len(caption_lines)
@@ -137,9 +145,9 @@ def framed(
     return Plot(name, figure, title, f"{units} {caption}", legend_at)
 
 
-def empty(view: View, name: str, subject: str, reason: str) -> Plot:
+def empty(origin: Origin, name: str, subject: str, reason: str) -> Plot:
     """A small figure that says what is not there and why."""
-    plot = framed(view, name, 0.6, title=f"{subject}: n/a", units="", caption="Nothing is drawn.")
+    plot = framed(origin, name, 0.6, title=f"{subject}: n/a", units="", caption="Nothing is drawn.")
     axes = plot.figure.subplots()
     axes.set_axis_off()
     lines = "\n".join(textwrap.wrap(f"n/a: {reason}", 110))

@@ -22,6 +22,13 @@ from bench.report.plot_correction import plot_correction, plot_repair
 from bench.report.plot_speed import plot_speed
 from bench.report.plot_steps import plot_acceptance, plot_steps
 from bench.report.provenance import provenance
+from bench.report.served import (
+    backends_table,
+    failed_requests_table,
+    load_table,
+    missing_table,
+    reconciled_tables,
+)
 from bench.report.style import DECODING_COLOURS
 from bench.report.tables import (
     Table,
@@ -129,7 +136,8 @@ def render(run: Run) -> Path:
 def _html(view: View, figures: list[dict[str, str]]) -> str:
     floors = floors_table(view)
     tables: list[Table] = [points_table(view), speeds_table(view), work_table(view)]
-    tables += [] if floors is None else [floors]
+    more = (floors, load_table(view), failed_requests_table(view))
+    tables += [table for table in more if table is not None]
     return (
         environment()
         .get_template("report.html.j2")
@@ -138,6 +146,9 @@ def _html(view: View, figures: list[dict[str, str]]) -> str:
             checks=check_tables(view),
             claims=judged(view),
             conditions=conditions_table(view),
+            backends=backends_table(view),
+            missing=missing_table(view),
+            reconciled=reconciled_tables(view),
             date=view.date,
             definitions=DEFINITIONS,
             device=view.device,
@@ -150,7 +161,11 @@ def _html(view: View, figures: list[dict[str, str]]) -> str:
             provenance=provenance(view),
             raw=json.dumps(view.info.get("config") or {}, indent=2, sort_keys=True, default=str),
             sizes=sizes_table(view),
-            steps=[steps_sentence(p) for p in view.diffusion if p.usable and not p.dummy],
+            steps=[
+                steps_sentence(p)
+                for p in view.diffusion
+                if p.usable and not p.dummy and p.tells_steps
+            ],
             tables=tables,
             timed=view.timed,
             title=str(view.info.get("experiment") or "canvasbench run"),
@@ -162,7 +177,7 @@ def _no_content(view: View) -> str:
     """Why the sections on contents are left out; random weights are a notice of their own."""
     if view.has_content or view.dummy or not view.points:
         return ""
-    return (
-        "Steps, acceptance, self-correction and repair are those of a valid diffusion point; this "
-        "run has none, so their sections are left out."
-    )
+    what = "Steps, acceptance, self-correction and repair are those of a valid diffusion point"
+    if any(p.usable and not p.tells_steps for p in view.diffusion):
+        what += " whose backend tells each canvas's steps"
+    return f"{what}; this run has none, so their sections are left out."

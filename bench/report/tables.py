@@ -51,6 +51,11 @@ def points_table(view: View) -> Table:
         if view.simulated
         else "All numbers are measured; none is published, projected or assumed."
     )
+    if any(p.count("connections") != 1 for p in view.points if p.served):
+        source += (
+            " Of several requests at a time every speed here is that of one among the others; for "
+            "all together see the table of servers."
+        )
     greyed = "" if all(p.usable for p in view.points) else " Grey: invalid, compared with nothing."
     return Table(
         f"Every point, with 95 % intervals. {source}{greyed}",

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.report.findings import standout
-from bench.report.style import Estimate
+from bench.report.style import Estimate, digits
 from bench.report.tables import Cell, measured, share, steps
 from bench.report.view import Point, Run, View
 
@@ -27,8 +27,16 @@ def print_summary(run: Run, console: Console | None = None) -> None:
         remarks.append("Screening: one process a point, no between-process interval.")
     if view.emulated:
         remarks.append("Precision is emulated on this CPU; its ratios say nothing about GPUs.")
+    remarks += [_load(point) for point in view.points if point.served]
     if remarks:
         out.print(Text(" ".join(remarks), style="dim"))
+
+
+def _load(point: Point) -> str:
+    """The rate of a load as a whole, and what it lacks."""
+    failed, reason = point.count("failed_requests"), point.text("validity_reason")
+    said = f"; {reason}" if failed and point.usable else ""
+    return f"{point.name}: {digits(point.number('system_tok_per_s'))} tok/s all together{said}."
 
 
 def _table(view: View) -> Table:

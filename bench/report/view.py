@@ -4,6 +4,7 @@ A run that was interrupted, or that measured one decoding only, still gets a rep
 is a data frame here, empty when the run has none, and every number is a float or None.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ _DECODINGS = ("diffusion", "autoregressive")
 _PRECISIONS = ("fp32", "bf16", "fp8")
 _CONTENT_TABLES = ("canvases", "steps", "positions", "repairs")
 """What the plots of contents read; points with random weights have no place there."""
+_SERVED_TABLES = ("failed_requests", "loads", "reconciled")
+"""What only a run against a server has."""
+_STEPS_UNTOLD = ("aggregate", "none")
 _MEASURED_TABLES = (*_CONTENT_TABLES, "requests")
 """What plots and comparisons read; invalid points have no place there."""
 
@@ -106,6 +110,31 @@ class Point:
         return self.text("weights") == "dummy"
 
     @property
+    def capabilities(self) -> Mapping[str, Any]:
+        """What its backend can tell (`bench.backends.capabilities`); empty in older runs."""
+        try:
+            told = json.loads(self.text("capabilities") or "{}")
+        except ValueError:
+            return {}
+        return told if isinstance(told, dict) else {}
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """Metrics its backend cannot give, with reasons."""
+        found = self.capabilities.get("missing")
+        return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+    @property
+    def tells_steps(self) -> bool:
+        """Whether the steps of each canvas are known."""
+        return self.capabilities.get("steps") not in _STEPS_UNTOLD
+
+    @property
+    def served(self) -> bool:
+        """Sent to a server as a load."""
+        return self.text("backend") == "openai"
+
+    @property
     def one_process(self) -> bool:
         return (self.count("num_processes") or 1) == 1
 
@@ -123,6 +152,8 @@ class View:
     def of(cls, run: Run) -> "View":
         names = (*_MEASURED_TABLES, "failures", "checks", "op_groups")
         tables = {name: _frame(getattr(run, name, None)) for name in names}
+        read = getattr(run, "table", lambda _: None)
+        tables |= {name: _frame(read(name)) for name in _SERVED_TABLES}
         rows = _frame(getattr(run, "points", None)).to_dict("records")
         points = _told_apart([Point({str(k): v for k, v in row.items()}) for row in rows])
         random = {p.point_id for p in points if p.dummy}
@@ -145,7 +176,7 @@ class View:
     @property
     def has_content(self) -> bool:
         """Whether any point can tell of steps, acceptance, self-correction or repair."""
-        return any(p.usable and not p.dummy for p in self.diffusion)
+        return any(p.usable and not p.dummy and p.tells_steps for p in self.diffusion)
 
     @property
     def simulated(self) -> bool:

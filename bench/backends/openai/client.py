@@ -87,7 +87,7 @@ class Client:
         self._knobs = knobs
         self._deadlines = deadlines or Deadlines()
         self._max_event_bytes = max_event_bytes
-        self._key = _key(key_variable)
+        self._key = read_key(key_variable)
         self._headers = [
             ("Accept", "text/event-stream"),
             ("Accept-Encoding", "identity"),
@@ -189,7 +189,7 @@ class Client:
 
     def _scrub(self, answer: Answer) -> None:
         """Takes the key out of what the server said, and out of an error all secrets."""
-        clean = _without(self._key)
+        clean = without(self._key)
         answer.text, answer.reasoning = clean(answer.text), clean(answer.reasoning)
         if answer.failure is not None:
             detail = redact(clean(answer.failure.detail))
@@ -290,7 +290,12 @@ async def _refused(response: httpcore.Response, answer: Answer, watch: _Watch) -
     answer.failure = of_status(status, bytes(said))
 
 
-def _key(variable: str | None) -> str | None:
+def read_key(variable: str | None) -> str | None:
+    """The key in an environment variable; None for no variable.
+
+    Raises:
+        ValueError: it holds none, or what no header can carry.
+    """
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
@@ -301,5 +306,6 @@ def _key(variable: str | None) -> str | None:
     return key
 
 
-def _without(key: str | None) -> Callable[[str], str]:
+def without(key: str | None) -> Callable[[str], str]:
+    """Takes a key out of a text."""
     return lambda text: text if key is None else text.replace(key, _REDACTED)

@@ -1,13 +1,12 @@
-"""When requests are sent: as many at a time as there are connections, or at random times.
+"""When requests are sent: as many at a time as there are connections, or at times of their own.
 
 Answers are handed over as they come and not kept, so a long load needs no more memory than a short
 one.
 """
 
 import asyncio
-import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 
 from bench.backends.openai.events import Answer, Ask
 
@@ -38,23 +37,17 @@ async def closed_loop(
             await asyncio.sleep(0)
 
 
-async def poisson(
-    asks: Iterable[Ask],
-    rate_per_s: float,
-    seed: int,
-    ask_server: AskServer,
-    on_answer: OnAnswer,
+async def open_loop(
+    asks: Iterable[Ask], arrivals_s: Iterable[float], ask_server: AskServer, on_answer: OnAnswer
 ) -> float:
-    """Sends requests at the times of a Poisson process, however many are then under way.
+    """Sends each request at its time, however many are then under way.
+
+    Args:
+        arrivals_s: seconds after now, at least one a request.
 
     Returns:
         The most seconds by which a request was sent late: a client that cannot keep up.
-
-    Raises:
-        ValueError: the rate is not above 0.
     """
-    if rate_per_s <= 0:
-        raise ValueError(f"rate_per_s is {rate_per_s}; it must be > 0")
     latest = 0.0
 
     async def one(ask: Ask) -> None:
@@ -62,17 +55,8 @@ async def poisson(
 
     begin = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for at_s, ask in zip(_arrivals(rate_per_s, seed), asks, strict=False):
+        for at_s, ask in zip(arrivals_s, asks, strict=False):
             await asyncio.sleep(max(0.0, begin + at_s - time.perf_counter()))
             latest = max(latest, time.perf_counter() - begin - at_s)
             group.create_task(one(ask))
     return latest
-
-
-def _arrivals(rate_per_s: float, seed: int) -> Iterator[float]:
-    """Seconds of arrivals with exponential gaps; the first comes at once."""
-    rng = random.Random(seed)
-    at_s = 0.0
-    while True:
-        yield at_s
-        at_s += rng.expovariate(rate_per_s)

@@ -58,7 +58,8 @@ class ServerWork:
     """What a server did between two readings, all its requests together.
 
     Attributes:
-        canvases, denoise_steps: None where they cannot be told; `reason` then says why.
+        canvases, denoise_steps: None where they cannot be told; `reason` then says why, but of an
+            autoregressive server, which has none.
         generated_tokens: as the server counts tokens of answers, None where it does not.
     """
 
@@ -76,11 +77,13 @@ class ServerWork:
 
 
 def server_work(
-    before: Mapping[str, float], after: Mapping[str, float], canvas_length: int
+    before: Mapping[str, float], after: Mapping[str, float], canvas_length: int | None
 ) -> ServerWork:
-    """Steps and canvases from two readings of `totals`."""
+    """Steps and canvases from two readings of `totals`; of an autoregressive server its tokens."""
     generated = _difference(before, after, GENERATED)
     tokens = None if generated is None else int(generated)
+    if canvas_length is None:
+        return ServerWork(None, None, None, tokens)
     steps, positions, committed = (
         _difference(before, after, name) for name in (STEPS, POSITIONS, COMMITTED)
     )

@@ -5,21 +5,22 @@ is kept of an outcome once it has been handed over.
 """
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import httpcore2 as httpcore
 from tokenizers import Tokenizer
 
+from bench.backends.capabilities import Capabilities
+from bench.backends.openai.arrivals import poisson, read_arrivals
 from bench.backends.openai.canvases import CanvasLedger, in_canvases
-from bench.backends.openai.capabilities import Capabilities, capabilities
+from bench.backends.openai.capabilities import capabilities
 from bench.backends.openai.client import Client, Deadlines
 from bench.backends.openai.config import OpenAiConfig
 from bench.backends.openai.events import Answer, Ask, Failure
-from bench.backends.openai.judge import FINISHES, HTTP_ERRORS, one_line
-from bench.backends.openai.load import closed_loop, poisson
+from bench.backends.openai.fetch import FetchError, get
+from bench.backends.openai.judge import FINISHES, one_line
+from bench.backends.openai.load import closed_loop, open_loop
 from bench.backends.openai.metrics import ServerWork, contradicts, server_work, totals
 from bench.backends.openai.request import Endpoint
 from bench.backends.openai.tokens import TokenCount, TokenEnds, count_tokens
@@ -57,6 +58,7 @@ class RunNote:
     Attributes:
         window_s: of the requests, on time.perf_counter.
         late_s: the most by which a request was sent after its time; None in a closed loop.
+        canvases, tokens: of all requests; None where one of them left it unknown, as a failed one.
         work: by the server's counters, of all its clients; None where they were not read.
         contradictions: what these hold against the run, as reasons: it is invalid with any.
     """
@@ -65,6 +67,8 @@ class RunNote:
     num_answers: int
     num_failures: int
     late_s: float | None
+    canvases: int | None
+    tokens: int | None
     work: ServerWork | None
     contradictions: list[str]
 
@@ -79,7 +83,7 @@ class OpenAiSession:
         tokenizer: the served model's, to hold the server's counts against; None leaves what the
             server does not tell chunk by chunk unknown.
         ignore_eos: whether answers go on after an end.
-        seed: of the times at which requests are sent.
+        seed: of the times at which requests are sent, where they are random.
     """
 
     def __init__(
@@ -89,7 +93,7 @@ class OpenAiSession:
         max_new_tokens: int,
         ignore_eos: bool = False,
         tokenizer: Tokenizer | None = None,
-        seed: int = 0,
+        seed: int | str = 0,
     ) -> None:
         self._config = config
         self._seed = seed
@@ -136,19 +140,19 @@ class OpenAiSession:
         client = Client(
             config.url,
             self._knobs,
-            connections=config.connections if config.rate_per_s is None else None,
+            connections=config.connections if config.closed else None,
             deadlines=deadlines(config),
             key_variable=config.key_variable,
         )
         async with client:
+            arrivals_s = None if config.closed else self._arrivals()
             before = await self._counters()
             begin_s = time.perf_counter()
             late_s = None
-            if config.rate_per_s is None:
+            if arrivals_s is None:
                 await closed_loop(self._asks(prompts), config.connections, client.ask, judged)
             else:
-                asks = self._asks(prompts)
-                late_s = await poisson(asks, config.rate_per_s, self._seed, client.ask, judged)
+                late_s = await open_loop(self._asks(prompts), arrivals_s, client.ask, judged)
             window_s = begin_s, time.perf_counter()
             after = await self._counters()
         work = self._work(before, after)
@@ -157,9 +161,18 @@ class OpenAiSession:
             total.num_answers,
             total.num_failures,
             late_s,
+            total.canvases,
+            total.tokens,
             work,
             [] if work is None else self._contradictions(work, total),
         )
+
+    def _arrivals(self) -> Iterable[float]:
+        config = self._config
+        if config.rate_per_s is not None:
+            return poisson(config.rate_per_s, self._seed)
+        assert config.arrivals is not None
+        return read_arrivals(config.arrivals).seconds
 
     def outcome(self, answer: Answer) -> Outcome:
         """Judges an answer: its tokens, its canvases."""
@@ -189,15 +202,12 @@ class OpenAiSession:
     async def _counters(self) -> dict[str, float] | str | None:
         """The server's counters, or why they could not be read; None where nobody asked."""
         url = self._config.metrics_url
-        if url is None or self._config.canvas_length is None:
+        if url is None:
             return None
-        # Without the key: the page may be another server's.
-        timeout = dict.fromkeys(("connect", "read", "write", "pool"), self._config.connect_s)
-        async with httpcore.AsyncConnectionPool(ssl_context=ssl.create_default_context()) as pool:
-            try:
-                page = await pool.request("GET", url, extensions={"timeout": timeout})
-            except HTTP_ERRORS as error:
-                return one_line(f"metrics_unreadable: {type(error).__name__}")
+        try:
+            page = await get(url, self._config.connect_s)  # without the key: it may be another's
+        except FetchError as error:
+            return f"metrics_unreadable: {error.reason}"
         if page.status != 200:
             return f"metrics_unreadable: http_{page.status}"
         try:
@@ -208,13 +218,12 @@ class OpenAiSession:
     def _work(
         self, before: dict[str, float] | str | None, after: dict[str, float] | str | None
     ) -> ServerWork | None:
-        length = self._config.canvas_length
         for reading in (before, after):
             if isinstance(reading, str):
                 return ServerWork(None, None, reading)
-        if not isinstance(before, dict) or not isinstance(after, dict) or length is None:
+        if not isinstance(before, dict) or not isinstance(after, dict):
             return None
-        return server_work(before, after, length)
+        return server_work(before, after, self._config.canvas_length)
 
     def _contradictions(self, work: ServerWork, total: "_Total") -> list[str]:
         return contradicts(

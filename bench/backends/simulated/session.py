@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.backends import Delivery, Forward, Identity, RowBlock, unmarked
+from bench.backends import Capabilities, Delivery, Forward, Identity, RowBlock, Steps, unmarked
 from bench.backends.simulated.canvases import nothing_more, played, stacked
 from bench.backends.simulated.clocks import Clock, RealClock, VirtualClock
 from bench.backends.simulated.faults import Fault
@@ -126,6 +126,13 @@ class SimulatedSession:
             canvas_length=recording.canvas_length,
             device="simulated",
             eos_token_ids=(EOS,),
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Of a recording that may hold less: what it lacks is n/a as it was there."""
+        return Capabilities(
+            steps=Steps.PER_POSITION, device_time=False, seeds=True, step_cap=True, batch=True
         )
 
     def check(self, prompts: Sequence[Sequence[int]]) -> None:

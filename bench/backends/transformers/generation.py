@@ -29,7 +29,14 @@ def diffusion_settings(
 
     Args:
         eos_token_ids: None goes on after them.
+
+    Raises:
+        ValueError: a knob that upstream lacks.
     """
+    if not sampling.self_conditioning:
+        raise ValueError(
+            "sampler.self_conditioning=False is not known to backend=transformers; valid: True"
+        )
     stable = sampling.stability_threshold if sampling.early_stop else sampling.max_denoising_steps
     return DiffusionGemmaGenerationConfig(
         max_new_tokens=max_new_tokens,

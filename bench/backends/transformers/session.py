@@ -11,7 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.backends import Delivery, Forward, Identity, Mark, RowBlock, unmarked
+from bench.backends import (
+    Capabilities,
+    Delivery,
+    Forward,
+    Identity,
+    Mark,
+    RowBlock,
+    Steps,
+    unmarked,
+)
+from bench.backends.capabilities import OF_POSITIONS
 from bench.backends.transformers.config import TransformersConfig
 from bench.backends.transformers.generation import diffusion_settings, greedy_settings
 from bench.backends.transformers.hooks import Block, CanvasHooks, TokenHooks
@@ -60,6 +70,19 @@ class TransformersSession:
             eos_token_ids=loaded.config.eos_token_ids,
             thought=loaded.tokenizer and Thought.of(loaded.tokenizer.token_to_id),
             template_sha256=None if self.template is None else self.template.sha256,
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        diffusion = self.upstream.config.canvas_length is not None
+        reason = "no public hook shows which positions a step accepted"
+        return Capabilities(
+            steps=Steps.PER_CANVAS,
+            device_time=self.upstream.model.device.type == "cuda",
+            seeds=True,
+            step_cap=True,
+            batch=True,
+            missing=dict.fromkeys(OF_POSITIONS, reason) if diffusion else {},
         )
 
     def check(self, prompts: Sequence[Sequence[int]]) -> None:

@@ -82,6 +82,8 @@ def tables_of(
         "repairs": [asdict(repair) for repair in repairs],
         "experts": [asdict(experts) for experts in routing],
         "windows": [],
+        "failed_requests": [],
+        "loads": [],
     }
     return {name: frame(name, table, _keys(name)) for name, table in found.items()}
 

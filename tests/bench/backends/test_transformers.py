@@ -24,8 +24,10 @@ from bench.build import build_sessions, check_point, decoding_of
 from bench.compose import Point, compose_points, restore_point
 from bench.metrics import audit
 from bench.requests import run_batch
+from bench.verify.recording import recording
 from bench.workloads import Prompt, make_workload
 from model.cost import num_parameters
+from model.sampling import BlockDelivered, RecordedNoise
 from tests.bench.backends.driving import tables_of
 
 FORCED = engine.DiffusionSampling(max_denoising_steps=3, early_stop=False)
@@ -105,6 +107,29 @@ def test_the_diffusion_sibling_is_about_as_often_right_and_as_quick_as_ours() ->
         for canvas in record.canvases:
             assert canvas.stop_reason == "converged"
             assert 1 < canvas.steps < STOPPING.max_denoising_steps
+
+
+@pytest.mark.parametrize("sampling", [STOPPING, FORCED], ids=["stopping", "forced"])
+def test_the_same_noise_gives_our_steps_and_tokens_canvas_by_canvas(
+    sampling: engine.DiffusionSampling,
+) -> None:
+    """Both loaded with the trained pair's weights; upstream draws, and ours is given its draws."""
+    theirs = session(sampling)
+    mine = ours(theirs).loaded.model
+    canvases = 0
+    for prompt in prompts(12):
+        ids = [prompt.ids(theirs.encode)]
+        with recording() as recorded:
+            found = [e for e in theirs.answer(ids, [0]) if isinstance(e, Delivery)]
+        noise = RecordedNoise(recorded.noise(sampling.max_denoising_steps))
+        events = engine.generate(
+            mine, ids, sampling, max_new_tokens=theirs.max_new_tokens, noise=noise
+        )
+        wanted = [event.rows[0] for event in events if isinstance(event, BlockDelivered)]
+        assert [e.rows[0].tokens for e in found] == [row.tokens for row in wanted]
+        assert [e.rows[0].steps for e in found] == [row.steps for row in wanted]
+        canvases += len(found)
+    assert canvases > 12
 
 
 def test_routers_touch_the_same_experts_as_ours_over_the_prompt() -> None:

@@ -32,7 +32,10 @@ from bench.workloads import Prompt
 CANVAS = 256
 REPORTED = {"h100": "NVIDIA H100 80GB HBM3", "h200": "NVIDIA H200"}
 MODELS = {"diffusion": "diffusiongemma-26b-a4b", "autoregressive": "gemma-4-26b-a4b"}
-_NEEDED = ("requests", "canvases", "steps", "repairs", "experts", "windows")
+_NEEDED = (
+    *("requests", "canvases", "steps", "repairs", "experts", "windows"),
+    *("failed_requests", "loads"),
+)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from bench.build import decoding_of
+from bench.build import check_points, decoding_of
 from bench.claims.claim import Claim
 from bench.claims.experiment import overrides_for, unmeasurable, without_drafter
 from bench.claims.files import read_claim
+from bench.claims.observed import Observed
 from bench.claims.verdict import Outcome
 from bench.compose import Point, compose_points
+from bench.servers.engines import PUBLISHED_VLLM_ARGS
 
 NAMES = ("h200-fp8", "h200-ar-fp8", "h200-over-ar")
 
@@ -146,3 +149,80 @@ def test_nothing_is_measured_for_a_drafter_that_nobody_has() -> None:
         found = unmeasurable(claim)
         assert found.outcome is Outcome.NOT_COMPARABLE
         assert "mtp 4 drafts, synthetic 80 % acceptance, and no engine here" in found.reasons[0]
+
+
+SERVER = ("backend=openai", "backend.url=http://127.0.0.1:1/v1", "backend.served_model=dg")
+
+
+def test_a_server_that_runs_is_asked_as_the_claim_says() -> None:
+    """On a machine without a GPU: where the server runs is its operator's word."""
+    (point,) = composed(("h200-fp8",), *SERVER, "backend.device=h200", gpu=None)
+    check_points([point.config])
+    config, backend = point.config, point.resolved["backend"]
+    assert (config.model, config.precision.name) == ("diffusiongemma-26b-a4b", "fp8")
+    assert (backend["max_denoising_steps"], backend["early_stop"]) == (16, False)
+    assert (backend["endpoint"], backend["device"]) == ("completions", "h200")
+    assert (config.device, config.workload.eos_policy.name) == ("cpu", "ignore")
+    assert config.measure.name.name == "publish"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((), "nobody says where the server runs; valid: backend.device=h200"),
+        (("backend.device=h100",), "the server runs on h100; valid: backend.device=h200"),
+        (
+            ("backend.device=h200", "backend.max_denoising_steps=8"),
+            "backend.max_denoising_steps=8 contradicts claim h200-fp8",
+        ),
+    ],
+)
+def test_a_server_that_does_not_fit_is_refused(given: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        composed(("h200-fp8",), *SERVER, *given)
+
+
+def test_one_server_is_not_both_siblings() -> None:
+    with pytest.raises(ValueError, match="a server serves one model"):
+        composed(("h200-over-ar",), *SERVER, "backend.device=h200")
+
+
+@pytest.mark.parametrize("name", ["h200-fp8", "h200-ar-fp8"])
+def test_a_started_vllm_gets_the_published_flags(name: str) -> None:
+    own = ("backend=openai", "backend.launch.engine=vllm", "weights=/weights")
+    (point,) = composed((name,), *own)
+    launch = point.resolved["backend"]["launch"]
+    decoding = read_claim(name).conditions.decoding
+    assert launch["args"] == PUBLISHED_VLLM_ARGS[decoding]
+    assert point.config.device == "cuda"
+    (chosen,) = composed((name,), *own, "backend.launch.args=[--max-num-seqs,'8']")
+    assert chosen.resolved["backend"]["launch"]["args"] == ["--max-num-seqs", "8"]
+
+
+def served(**changes: object) -> Observed:
+    row = {
+        **{"point_id": "p", "backend": "openai", "decoding": "diffusion", "workload": "fixed_work"},
+        **{"model": "diffusiongemma-26b-a4b", "device": "h200", "precision": "fp8"},
+        **{"connections": 1, "batch_size": 1, "max_new_tokens": 64, "eos_policy": "ignore"},
+        **{"max_denoising_steps": 16, "early_stop": False, "server": "vllm 0.32"},
+        **{"server_steps_per_canvas": 16.0, "weights": "served"},
+    }
+    requests = pd.DataFrame({"prompt_tokens": [1024, 1024]})
+    return Observed.of(row | changes, requests, pd.DataFrame(), pd.DataFrame())
+
+
+def test_a_servers_conditions_are_what_it_did() -> None:
+    seen = served().conditions
+    assert (seen["device"], seen["steps"], seen["prompt_tokens"]) == ("h200", "forced 16", 1024)
+    assert (seen["batch_size"], seen["drafter"]) == (1, "none")
+    assert "vllm 0.32" in served().engine
+    assert served().disclosed["engine and version"] == "openai, vllm 0.32"
+    assert served(early_stop=True).steps_per_canvas == 16.0
+    unproven = served(max_denoising_steps=None, early_stop=None, server_steps_per_canvas=None)
+    assert (unproven.conditions["steps"], unproven.steps_per_canvas) == (None, None)
+    assert served(connections=4).conditions["batch_size"] == 4
+    assert served(connections=None, rate_per_s=2.0).conditions["batch_size"] is None
+    assert served(device="served").conditions["device"] is None
+    sibling = served(decoding="autoregressive")
+    assert sibling.conditions["drafter"] is None
+    assert served(decoding="autoregressive", drafter="none").conditions["drafter"] == "none"

@@ -1,13 +1,18 @@
 """When requests are sent, and that a long load needs no more memory than a short one."""
 
 import asyncio
+import math
 import tracemalloc
+from itertools import islice, pairwise
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from bench.backends.openai.arrivals import poisson, read_arrivals
 from bench.backends.openai.client import Client
 from bench.backends.openai.events import Answer, Ask
-from bench.backends.openai.load import closed_loop, poisson
+from bench.backends.openai.load import closed_loop, open_loop
 from tests.bench.backends.openai.asking import KNOBS
 from tests.bench.backends.openai.scripted_server import (
     END,
@@ -69,7 +74,7 @@ def test_poisson_arrivals_do_not_wait_for_answers() -> None:
         await asyncio.sleep(0.2)
         return found
 
-    late_s = asyncio.run(poisson(ASKS, 400.0, 0, slow, answered.append))
+    late_s = asyncio.run(open_loop(ASKS, poisson(400.0, 0), slow, answered.append))
     assert len(answered) == 40
     gaps = [b - a for a, b in zip(counted.begun_s, counted.begun_s[1:], strict=False)]
     # 39 exponential gaps of 2.5 ms: their sum is 39 / 400 s, with a standard deviation of a sixth.
@@ -83,7 +88,53 @@ def test_a_load_of_nothing_is_refused(wrong: int) -> None:
     with pytest.raises(ValueError, match=f"connections is {wrong}"):
         asyncio.run(closed_loop(ASKS, wrong, counted.ask, print))
     with pytest.raises(ValueError, match=f"rate_per_s is {wrong}"):
-        asyncio.run(poisson(ASKS, wrong, 0, counted.ask, print))
+        poisson(wrong, 0)
+
+
+def test_poisson_times_have_the_rate_and_their_seed() -> None:
+    times = list(islice(poisson(50.0, "a/0"), 4001))
+    gaps = [b - a for a, b in pairwise(times)]
+    assert times[0] == 0.0
+    assert abs(sum(gaps) / len(gaps) * 50.0 - 1) < 4 / math.sqrt(len(gaps))
+    assert list(islice(poisson(50.0, "a/0"), 9)) == times[:9]
+    assert list(islice(poisson(50.0, "a/1"), 9)) != times[:9]
+
+
+def test_times_of_a_file_are_kept(tmp_path: Path) -> None:
+    seconds = [0.0, 0.05, 0.05, 0.15]
+    (tmp_path / "times.txt").write_text("0\n0.05\n\n0.05\n0.15\n")
+    table = pd.DataFrame({"request_id": range(4), "sent_s": seconds})
+    table.to_csv(tmp_path / "times.csv", index=False)
+    table.to_parquet(tmp_path / "times.parquet")
+    for name in ("times.txt", "times.csv", "times.parquet"):
+        assert list(read_arrivals(tmp_path / name).seconds) == seconds, name
+    counted, answered = Counted(), list[Answer]()
+    late_s = asyncio.run(open_loop(ASKS[:4], seconds, counted.ask, answered.append))
+    sent = [at_s - counted.begun_s[0] for at_s in counted.begun_s]
+    assert all(
+        at_s - 1e-3 <= got <= at_s + late_s + 0.05 for at_s, got in zip(seconds, sent, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.txt", "0\n2\n1\n", "holds 1 after 2"),
+        ("a.txt", "-1\n", "holds -1 after 0"),
+        ("a.txt", "0\nnan\n", "holds nan"),
+        ("a.txt", "soon\n", "could not convert"),
+        ("a.csv", "at_s\n1\n", "no column sent_s"),
+        ("a.parquet", "x", "valid: a number of seconds a line"),
+        (".", None, "cannot be read"),
+    ],
+)
+def test_a_file_of_no_times_is_refused(
+    tmp_path: Path, name: str, content: str | None, words: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=words):
+        read_arrivals(tmp_path / name)
 
 
 def test_memory_stays_flat_under_a_long_load() -> None:

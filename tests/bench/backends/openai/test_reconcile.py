@@ -1,4 +1,4 @@
-"""The numbers of `vllm bench serve`, from our answers; by hand from its definitions."""
+"""The numbers of `vllm bench serve` and AIPerf, from our answers: by hand from what they define."""
 
 import json
 from itertools import accumulate
@@ -7,28 +7,39 @@ from pathlib import Path
 import pytest
 
 from bench.backends.openai.events import Answer, Chunk, Failure
-from bench.backends.openai.reconcile import vllm_bench_serve
+from bench.backends.openai.reconcile import Seen, aiperf, vllm_bench_serve
 
 RERUN = Path(__file__).parents[2] / "claims" / "data" / "h100_fp8_rerun_2026-08-03.json"
 
 
-def answer(*times: float, failure: str | None = None) -> Answer:
-    chunks = [Chunk(at_s, 1) for at_s in times]
+def seen(
+    *times: float,
+    tokens: int = 64,
+    failure: str | None = None,
+    sent_s: float = 0.0,
+    role: bool = False,
+) -> Seen:
+    """An answer with a character an event, after an event without text where there is a role."""
+    chunks = [Chunk(at_s, int(i > 0 or not role)) for i, at_s in enumerate(times)]
     failed = None if failure is None else Failure(failure, "")
-    return Answer(0, 64, sent_s=0.0, chunks=chunks, failure=failed)
+    own = Answer(0, 64, sent_s=sent_s, chunks=chunks, failure=failed)
+    return Seen.of(own, tokens, tokens)
 
 
 def test_by_hand() -> None:
     """Two answers of 64 tokens in two canvases, one of a single token."""
-    answers = [answer(0.5, 0.9), answer(0.7, 0.9), answer(0.2)]
-    found = vllm_bench_serve(answers, [64, 64, 1], 2.0)
-    assert (found.completed, found.total_output_tokens) == (3, 129)
-    assert found.output_throughput == pytest.approx(64.5)
-    assert found.mean_ttft_ms == pytest.approx(1400 / 3)
-    assert found.median_ttft_ms == pytest.approx(500)
-    assert found.mean_tpot_ms == pytest.approx(300 / 63)
-    assert found.median_tpot_ms == pytest.approx(300 / 63)
-    assert (found.mean_itl_ms, found.median_itl_ms) == (pytest.approx(300), pytest.approx(300))
+    answers = [seen(0.5, 0.9), seen(0.7, 0.9), seen(0.2, tokens=1)]
+    found = dict(vllm_bench_serve(answers, 2.0))
+    assert (found["Successful requests"], found["Total generated tokens"]) == (3, 129)
+    assert found["Output token throughput (tok/s)"] == pytest.approx(64.5)
+    assert found["Mean TTFT (ms)"] == pytest.approx(1400 / 3)
+    assert found["Median TTFT (ms)"] == pytest.approx(500)
+    assert found["Mean TPOT (ms)"] == pytest.approx(300 / 63)
+    assert found["Median TPOT (ms)"] == pytest.approx(300 / 63)
+    assert (found["Mean ITL (ms)"], found["Median ITL (ms)"]) == (
+        pytest.approx(300),
+        pytest.approx(300),
+    )
 
 
 def test_what_the_tool_printed_for_an_independent_run() -> None:
@@ -39,29 +50,55 @@ def test_what_the_tool_printed_for_an_independent_run() -> None:
     told = json.loads(RERUN.read_text())
     printed = told["published_summary"]
     answers = [
-        answer(*accumulate([ttft, *gaps]))
+        seen(*accumulate([ttft, *gaps]), tokens=1024)
         for ttft, gaps in zip(told["ttft_s"], told["canvas_gap_s"], strict=True)
     ]
-    found = vllm_bench_serve(answers, [1024] * 100, printed["duration_s"])
-    assert found.output_throughput == pytest.approx(printed["output_throughput_tok_s"])
-    assert found.median_ttft_ms == pytest.approx(printed["median_ttft_ms"], abs=0.1)
-    assert found.median_tpot_ms == pytest.approx(printed["median_tpot_ms"], abs=1e-4)
+    found = dict(vllm_bench_serve(answers, printed["duration_s"]))
+    assert found["Output token throughput (tok/s)"] == pytest.approx(
+        printed["output_throughput_tok_s"]
+    )
+    assert found["Median TTFT (ms)"] == pytest.approx(printed["median_ttft_ms"], abs=0.1)
+    assert found["Median TPOT (ms)"] == pytest.approx(printed["median_tpot_ms"], abs=1e-4)
 
 
 def test_what_it_takes_for_an_answer() -> None:
     answers = [
-        answer(0.5, failure="in_band_error"),
-        answer(0.5, failure="no_finish_reason"),
-        answer(0.5, failure="finish_abort"),
-        answer(0.5, failure="reset"),
-        answer(failure="http_500"),
-        answer(),
+        seen(0.5, tokens=32, failure="in_band_error"),
+        seen(0.5, tokens=32, failure="no_finish_reason"),
+        seen(0.5, tokens=32, failure="finish_abort"),
+        seen(0.5, tokens=32, failure="reset"),
+        seen(failure="http_500"),
+        seen(),
     ]
-    found = vllm_bench_serve(answers, [32] * 6, 1.0)
-    assert (found.completed, found.total_output_tokens) == (3, 96)
+    found = dict(vllm_bench_serve(answers, 1.0))
+    assert (found["Successful requests"], found["Failed requests"]) == (3, 3)
+    assert found["Total generated tokens"] == 96
+
+
+def test_aiperf_by_hand() -> None:
+    """A role's event is no chunk for it, and its time runs from the first request to the last text.
+
+    The second answer is sent a second after the first; a failed one takes no time.
+    """
+    answers = [
+        seen(0.1, 0.5, 0.9, 1.3, tokens=81, role=True),
+        seen(0.5, 0.9, tokens=41, sent_s=1.0),
+        seen(0.4, failure="in_band_error", sent_s=5.0),
+    ]
+    found = dict(aiperf(answers))
+    assert (found["Request Count"], found["Error Request Count"]) == (2, 1)
+    assert found["Time to First Token (ms), avg"] == pytest.approx(500)
+    assert found["Time to Second Token (ms), avg"] == pytest.approx(400)
+    assert found["Inter Token Latency (ms), avg"] == pytest.approx((800 / 80 + 400 / 40) / 2)
+    assert found["Inter Chunk Latency (ms), avg"] == pytest.approx(400)
+    assert found["Output Token Throughput Per User (tokens/sec/user), avg"] == pytest.approx(100)
+    assert found["Output Token Throughput (tokens/sec)"] == pytest.approx(122 / 1.9)
+    assert found["Request Throughput (requests/sec)"] == pytest.approx(2 / 1.9)
+    assert found["Request Latency (ms), avg"] == pytest.approx(1100)
 
 
 def test_nothing_gives_nothing() -> None:
-    found = vllm_bench_serve([], [], 0.0)
-    assert found.completed == 0
-    assert (found.output_throughput, found.mean_ttft_ms, found.median_itl_ms) == (None, None, None)
+    found = dict(vllm_bench_serve([], 0.0))
+    assert found["Successful requests"] == 0
+    assert (found["Output token throughput (tok/s)"], found["Mean TTFT (ms)"]) == (None, None)
+    assert dict(aiperf([seen(failure="reset")])) == {"Request Count": 0, "Error Request Count": 1}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.backends.openai.capabilities import Steps
+from bench.backends.capabilities import Steps
 from bench.backends.openai.config import OpenAiConfig
 from bench.backends.openai.metrics import COMMITTED, GENERATED, POSITIONS, STEPS
 from bench.backends.openai.request import Endpoint
@@ -227,9 +227,9 @@ def test_what_a_server_cannot_give_has_its_reason() -> None:
     usual = {"url": "http://127.0.0.1:1/v1", "served_model": "dg", "canvas_length": 32}
     blind = OpenAiSession(OpenAiConfig(**usual), max_new_tokens=4).capabilities
     assert (blind.steps, blind.device_time, blind.seeds) == (Steps.NONE, False, False)
-    assert blind.missing["steps_per_canvas_mean"] == "backend.metrics_url is null"
+    assert blind.missing["server_steps_per_canvas"] == "backend.metrics_url is null"
     assert all(blind.missing.values())
     metrics = OpenAiConfig(**usual, metrics_url="http://127.0.0.1:1/metrics")
     seen = OpenAiSession(metrics, max_new_tokens=4).capabilities
     assert seen.steps is Steps.AGGREGATE
-    assert "steps_per_canvas_mean" not in seen.missing
+    assert "server_steps_per_canvas" not in seen.missing
