@@ -1,13 +1,15 @@
-"""The harness. Reading results needs no torch: `bench.open_run(path)` gives a run's tables, and
-`bench.compare(a, b)` holds one run against another."""
+"""The harness. Reading results needs no torch: `bench.open_run(path)` gives a run's tables,
+`bench.compare(a, b)` holds one run against another, `bench.judge_claims(path)` one against
+published figures."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.claims.commands import judge_claims
     from bench.comparison import compare
     from bench.store import open_run
 
-__all__ = ["compare", "open_run"]
+__all__ = ["compare", "judge_claims", "open_run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from bench.comparison import compare
 
         return compare
+    if name == "judge_claims":
+        from bench.claims.commands import judge_claims
+
+        return judge_claims
     raise AttributeError(f"module 'bench' has no attribute {name!r}")
