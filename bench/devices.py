@@ -1,10 +1,14 @@
-"""Accelerators by their data sheets: what a roofline divides by. Dense rates, no sparsity.
-
-Where a maker prints rates with sparsity only, half of them stands here.
-"""
+"""Accelerators by their data sheets (`devices.yaml`): what a roofline divides by."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+FIGURES = ("memory_gb", "bandwidth_tb_per_s", "bf16_tflop_per_s", "fp8_tflop_per_s", "tdp_w")
+"""What the file says of a device, in its units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,48 +16,34 @@ class Device:
     """Peak figures of one device.
 
     Attributes:
+        architecture: devices that share one run the same kernels.
         bytes_per_s: memory bandwidth.
-        bf16_flops, fp8_flops: matrix products a second, fp32 accumulation; None where the device
-            has none of the kind.
-        matches: words of the name the driver reports, lower case, by which it is recognised.
-        source: where the figures stand.
+        bf16_flops, fp8_flops: dense matrix products a second, fp32 accumulation; None where the
+            maker does not state them, or the device has none of the kind.
+        tdp_w: of the whole board, or of the package where processor and GPU share one.
+        matches, excludes: lower-case words of the name the driver reports, by which the device is
+            recognised: all of the former, none of the latter.
+        sources: where each figure of `FIGURES` stands.
     """
 
     label: str
+    architecture: str
     bytes_per_s: float
-    bf16_flops: float
+    bf16_flops: float | None
     fp8_flops: float | None
     memory_bytes: float
+    tdp_w: float | None
     matches: tuple[str, ...]
+    excludes: tuple[str, ...]
     source: str
+    sources: Mapping[str, str]
 
-    def flops(self, *, is_fp8: bool) -> float:
-        """The rate of a product; without fp8 units its values are multiplied as bf16."""
+    def flops(self, *, is_fp8: bool) -> float | None:
+        """The rate of a product; without fp8 units its values are multiplied as bf16.
+
+        None where it is not known.
+        """
         return self.fp8_flops if is_fp8 and self.fp8_flops else self.bf16_flops
-
-
-DEVICES: Mapping[str, Device] = {
-    "h100": Device(
-        "H100 SXM", 3.35e12, 989e12, 1979e12, 80e9, ("h100", "hbm3"), "NVIDIA H100 data sheet"
-    ),
-    "h100-pcie": Device(
-        "H100 PCIe", 2.0e12, 756e12, 1513e12, 80e9, ("h100", "pcie"), "NVIDIA H100 PCIe data sheet"
-    ),
-    "h100-nvl": Device(
-        "H100 NVL", 3.9e12, 835e12, 1671e12, 94e9, ("h100", "nvl"), "NVIDIA H100 data sheet"
-    ),
-    "h200": Device("H200 SXM", 4.8e12, 989e12, 1979e12, 141e9, ("h200",), "NVIDIA H200 data sheet"),
-    "b200": Device(
-        "B200", 8.0e12, 2250e12, 4500e12, 192e9, ("b200",), "NVIDIA Blackwell architecture brief"
-    ),
-    "l40s": Device("L40S", 0.864e12, 362e12, 733e12, 48e9, ("l40s",), "NVIDIA L40S data sheet"),
-    "a100": Device(
-        "A100 80 GB SXM", 2.039e12, 312e12, None, 80e9, ("a100", "80gb"), "NVIDIA A100 data sheet"
-    ),
-    "mi300x": Device(
-        "MI300X", 5.3e12, 1307e12, 2615e12, 192e9, ("mi300x",), "AMD Instinct MI300X data sheet"
-    ),
-}
 
 
 def device(name: str) -> Device:
@@ -70,5 +60,38 @@ def device(name: str) -> Device:
 def recognised(reported: str) -> Device | None:
     """The listed device behind a driver's name, None where none or more than one fits."""
     words = reported.lower()
-    found = [d for d in DEVICES.values() if all(word in words for word in d.matches)]
+    found = [
+        d
+        for d in DEVICES.values()
+        if all(word in words for word in d.matches) and not any(w in words for w in d.excludes)
+    ]
     return found[0] if len(found) == 1 else None
+
+
+def _device(given: Mapping[str, Any]) -> Device:
+    own, terabyte = given.get("sources", {}), 1e12
+
+    def scaled(name: str) -> float | None:
+        return None if given[name] is None else given[name] * terabyte
+
+    return Device(
+        label=given["label"],
+        architecture=given["architecture"],
+        bytes_per_s=given["bandwidth_tb_per_s"] * terabyte,
+        bf16_flops=scaled("bf16_tflop_per_s"),
+        fp8_flops=scaled("fp8_tflop_per_s"),
+        memory_bytes=given["memory_gb"] * 1e9,
+        tdp_w=given["tdp_w"],
+        matches=tuple(given["matches"]),
+        excludes=tuple(given.get("excludes", ())),
+        source=given["source"],
+        sources={name: own.get(name, given["source"]) for name in FIGURES},
+    )
+
+
+DEVICES: Mapping[str, Device] = {
+    name: _device(given)
+    for name, given in yaml.safe_load(
+        (files("bench") / "devices.yaml").read_text(encoding="utf-8")
+    ).items()
+}

@@ -18,7 +18,7 @@ class Rates(Protocol):
     @property
     def bytes_per_s(self) -> float: ...
 
-    def flops(self, *, is_fp8: bool) -> float: ...
+    def flops(self, *, is_fp8: bool) -> float | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +51,19 @@ class Group(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GroupFloor:
-    """Seconds that one op group takes at least."""
+    """Seconds that one op group takes at least.
+
+    Attributes:
+        arithmetic_s: None where the device's rate is not known; the floor is memory's then.
+    """
 
     name: str
     memory_s: float
-    arithmetic_s: float
+    arithmetic_s: float | None
 
     @property
     def floor_s(self) -> float:
-        return max(self.memory_s, self.arithmetic_s)
+        return max(self.memory_s, self.arithmetic_s or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +82,12 @@ class StoredGroup:
 
 
 def group_floors(groups: Iterable[Group], device: Rates) -> list[GroupFloor]:
-    return [
-        GroupFloor(g.name, g.bytes / device.bytes_per_s, g.flops / device.flops(is_fp8=g.is_fp8))
-        for g in groups
-    ]
+    found = []
+    for group in groups:
+        rate = device.flops(is_fp8=group.is_fp8)
+        arithmetic_s = None if rate is None else group.flops / rate
+        found.append(GroupFloor(group.name, group.bytes / device.bytes_per_s, arithmetic_s))
+    return found
 
 
 def op_floor_s(groups: Iterable[Group], device: Rates) -> float:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.devices import Device, device
+from bench.report.style import NOT_AVAILABLE
 from bench.roofline import group_floors, op_floor_s, streaming_floor_s, tokens_per_s
 from model import PRESETS, ModelConfig
 from model.precision import Precision
@@ -37,10 +38,12 @@ def print_roofline(overrides: Sequence[str]) -> None:
     sibling = PRESETS[config.sibling]
     console = Console()
     console.print(
-        f"{on.label}: {on.bytes_per_s / 1e12:g} TB/s, {on.bf16_flops / 1e12:g} TFLOP/s bf16, "
-        f"{'no' if on.fp8_flops is None else f'{on.fp8_flops / 1e12:g} TFLOP/s'} fp8 "
+        f"{on.label}: {on.bytes_per_s / 1e12:g} TB/s, bf16 {_rate(on.bf16_flops)}, "
+        f"fp8 {_rate(on.fp8_flops)} "
         f"({on.source}); context {context}, batch {batch_size}"
     )
+    if on.bf16_flops is None:
+        console.print("no product rate is stated: floors are those of memory alone")
     for precision in (Precision.FP8, Precision.BF16):
         passes: tuple[tuple[ModelConfig, ForwardKind], ...] = (
             (config, "denoise"),
@@ -75,7 +78,7 @@ def _groups(groups: Sequence[OpGroup], on: Device, title: str) -> Table:
             f"{group.activation_bytes / 1e6:,.1f}",
             f"{group.flops / 1e9:,.1f}",
             f"{floor.memory_s * 1e6:,.0f}",
-            f"{floor.arithmetic_s * 1e6:,.0f}",
+            NOT_AVAILABLE if floor.arithmetic_s is None else f"{floor.arithmetic_s * 1e6:,.0f}",
             f"{floor.floor_s * 1e6:,.0f}",
         )
     return table
@@ -101,6 +104,10 @@ def _speeds(
     diffusion = ", ".join(f"{steps}+1 {rate:,.0f}" for steps, rate in rates.items())
     autoregressive = batch_size / op_floor_s(found["decode"], on)
     return f"tok/s at the op floor (projected): {diffusion}; autoregressive {autoregressive:,.0f}\n"
+
+
+def _rate(flops: float | None) -> str:
+    return NOT_AVAILABLE if flops is None else f"{flops / 1e12:g} TFLOP/s"
 
 
 def _model(name: str) -> ModelConfig:

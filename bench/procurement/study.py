@@ -1,0 +1,216 @@
+"""Everything a procurement report answers from: ways to run devices, judged, priced and ranked.
+
+Every way is judged at its own numbers. The best way of each offer, decoding by decoding, is then
+priced in a Monte Carlo whose draws are aligned, so that it can be said how often it is cheapest.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.procurement.capacity import Capacity, RequestTimes, capacity, request_times
+from bench.procurement.cell import Cell
+from bench.procurement.costs import cost_cells
+from bench.procurement.crossover import Crossover, crossovers
+from bench.procurement.curves import Curve
+from bench.procurement.energy import energy_cells
+from bench.procurement.inputs import Inputs
+from bench.procurement.laws import Draws
+from bench.procurement.memory_fit import MemoryShape
+from bench.procurement.operating_point import OperatingPoint
+from bench.procurement.projected_crossings import curves_of, replies_of
+from bench.procurement.projection import Projector
+from bench.procurement.published import PublishedFigure, published_figures
+from bench.procurement.reply_length import ReplyLength
+from bench.procurement.sampling import share_cheapest
+from bench.procurement.swings import Swing, cost_of, swings
+from bench.procurement.ways import Way, measured_ways, projected_ways
+
+DRAWS = Draws()
+_FEW = Draws(count=1_000)
+"""For what every way is judged by; finalists are drawn with `DRAWS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A way with what it costs, takes and keeps.
+
+    Attributes:
+        times: None where the inputs state no load.
+        is_allowed: keeps every limit that was stated; None where one is unknown; reasons say which.
+        cost: what ways are ranked by at their own numbers: a month of the load's fleet, or a
+            million tokens without a load; infinite where it is unknown.
+    """
+
+    way: Way
+    cells: Mapping[str, Cell]
+    times: RequestTimes | None
+    is_allowed: bool | None
+    reasons: tuple[str, ...]
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """The cheapest way, among those allowed, of one offer in one decoding.
+
+    Attributes:
+        fleet: None without a load.
+        share_cheapest: of draws in which it is the cheapest finalist; None without a load.
+    """
+
+    judged: Judged
+    fleet: Capacity | None
+    share_cheapest: float | None
+
+    @property
+    def share_served(self) -> float | None:
+        """Of draws in which some number of devices serves the load in time."""
+        return None if self.fleet is None else float(np.isfinite(self.fleet.monthly_draws).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """The answers.
+
+    Attributes:
+        judged: every way that fits its device; finalists: cheapest first, the recommended one
+            leading; empty where nothing can be answered.
+        why_none: why nothing can be answered; empty where something can.
+        swings: what moves the cost of the recommended way, most first.
+        crossings: of measured curves and of projected ones; replies: by offer and precision, the
+            reply length below which the autoregressive sibling answers sooner.
+        projection: what projected numbers rest on.
+        left_out: points of runs that were not used, with reasons.
+    """
+
+    inputs: Inputs
+    judged: tuple[Judged, ...]
+    finalists: tuple[Finalist, ...]
+    why_none: str
+    swings: tuple[Swing, ...]
+    curves: tuple[Curve, ...]
+    crossings: tuple[Crossover, ...]
+    replies: tuple[tuple[str, str, ReplyLength], ...]
+    published: tuple[PublishedFigure, ...]
+    projection: str
+    left_out: tuple[str, ...]
+    draws: Draws
+
+    @property
+    def best(self) -> Finalist | None:
+        return self.finalists[0] if self.finalists else None
+
+    @property
+    def points(self) -> tuple[OperatingPoint, ...]:
+        return tuple(each.way.point for each in self.judged)
+
+
+def studied(
+    inputs: Inputs,
+    points: Sequence[OperatingPoint],
+    curves: Sequence[Curve],
+    by: Projector,
+    shapes: Callable[[str], MemoryShape | None],
+    *,
+    left_out: Sequence[str] = (),
+    draws: Draws = DRAWS,
+) -> Study:
+    """Judges every way and ranks the best of each offer.
+
+    Args:
+        points, curves: of runs; left_out: what of them was not used.
+        shapes: a model's dimensions by its name, None where they are not known.
+    """
+    measured = measured_ways(inputs, points, shapes)
+    ways = [way for way in measured if way.fits]
+    ways += projected_ways(inputs, by, shapes, measured)
+    judged = [_judged(inputs, way) for way in ways]
+    finalists = _ranked(inputs, _best_of_each(judged), draws)
+    moved = swings(inputs, by, [finalist.judged.way for finalist in finalists])
+    own = [*curves, *curves_of(inputs, by)]
+    return Study(
+        inputs=inputs,
+        judged=tuple(judged),
+        finalists=tuple(finalists),
+        why_none="" if finalists else _why_none(judged),
+        swings=tuple(moved),
+        curves=tuple(own),
+        crossings=tuple(crossovers(own)),
+        replies=tuple(replies_of(inputs, by)),
+        published=_published(inputs),
+        projection=by.source,
+        left_out=tuple(left_out),
+        draws=draws,
+    )
+
+
+def _judged(inputs: Inputs, way: Way) -> Judged:
+    cells = cost_cells(inputs, way.offer, way.point, _FEW)
+    cells |= energy_cells(inputs, way.offer, way.point, _FEW)
+    times = None
+    allowed: bool | None = True
+    reasons: list[str] = []
+    if inputs.load is not None:
+        times = request_times(way.point, inputs.load, inputs.latency, _FEW)
+        allowed = times.feasible
+        reasons += times.reasons
+    is_good, why = _good_enough(inputs, way.point)
+    if is_good is not True:
+        reasons.append(why)
+        allowed = False if is_good is False or allowed is False else None
+    return Judged(way, cells, times, allowed, tuple(reasons), cost_of(inputs, way))
+
+
+def _good_enough(inputs: Inputs, point: OperatingPoint) -> tuple[bool | None, str]:
+    """Whether answers reach the floor, and why not; None where nothing is known of them."""
+    floor = inputs.quality.accuracy_floor
+    if floor is None or inputs.quality.speed_only:
+        return True, ""
+    accuracy = point.accuracy
+    if accuracy.value is None:
+        return None, f"accuracy: {accuracy.why_unknown or 'unknown'}"
+    if accuracy.value < floor:
+        return False, f"accuracy {100 * accuracy.value:.3g} % < {100 * floor:g} %"
+    return True, ""
+
+
+def _best_of_each(judged: Sequence[Judged]) -> list[Judged]:
+    """The cheapest allowed way of each offer and decoding; a measured one first among equals."""
+    best: dict[tuple[str, str], Judged] = {}
+    for each in judged:
+        if each.is_allowed is not True or not np.isfinite(each.cost):
+            continue
+        key = each.way.offer.name, each.way.point.decoding
+        if key not in best or each.cost < best[key].cost:
+            best[key] = each
+    return sorted(best.values(), key=lambda each: each.cost)
+
+
+def _ranked(inputs: Inputs, chosen: Sequence[Judged], draws: Draws) -> list[Finalist]:
+    if inputs.load is None:
+        return [Finalist(each, None, None) for each in chosen]
+    fleets = [capacity(inputs, each.way.offer, each.way.point, draws) for each in chosen]
+    shares = share_cheapest([fleet.monthly_draws for fleet in fleets])
+    return [Finalist(*found) for found in zip(chosen, fleets, shares, strict=True)]
+
+
+def _published(inputs: Inputs) -> tuple[PublishedFigure, ...]:
+    """What others published about offered devices."""
+    devices = {offer.device for offer in inputs.offers}
+    return tuple(f for f in published_figures() if f.device in devices and f.num_devices == 1)
+
+
+def _why_none(judged: Sequence[Judged]) -> str:
+    """The commonest reason why no way serves."""
+    if not judged:
+        return "no offered device was measured, and none can be projected"
+    reasons = Counter(
+        reason.split(" > ")[0].rstrip(" 0123456789.s%<") if each.is_allowed is False else reason
+        for each in judged
+        for reason in each.reasons or ("its cost is unknown",)
+    )
+    commonest = ", ".join(reason for reason, _ in reasons.most_common(3))
+    return f"none of {len(judged)} ways keeps what was asked: {commonest}"

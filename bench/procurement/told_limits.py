@@ -1,0 +1,115 @@
+"""What limits a study, and what its words mean: notices and definitions of the report."""
+
+from bench.procurement.cell import NumberClass
+from bench.procurement.page import Notice
+from bench.procurement.study import Study
+from bench.report.style import percent, plural
+
+
+def notices(study: Study) -> tuple[Notice, ...]:
+    """Limits that a reader must know of before anything is signed."""
+    found = []
+    kinds = {judged.way.point.kind for judged in study.judged}
+    if study.judged and kinds == {NumberClass.PROJECTED}:
+        found.append(
+            Notice(
+                "Nothing here was measured",
+                "Every speed is projected by a roofline calibrated on other points. It can choose "
+                "what to measure; it cannot stand in for a measurement.",
+                serious=True,
+            )
+        )
+    elif NumberClass.PROJECTED in kinds:
+        found.append(
+            Notice(
+                "Measured and projected ways stand side by side",
+                "Each number says which it is. Where a batch was measured, it is not projected.",
+            )
+        )
+    inputs = study.inputs
+    if inputs.quality.speed_only:
+        found.append(
+            Notice(
+                "Answers were not judged",
+                "The inputs ask for speed alone (quality.speed_only); whether answers reach "
+                f"{percent(inputs.quality.accuracy_floor)} % is not known."
+                if inputs.quality.accuracy_floor is not None
+                else "The inputs ask for speed alone (quality.speed_only).",
+                serious=True,
+            )
+        )
+    if inputs.load is not None and inputs.load.steps_per_canvas is None:
+        found.append(
+            Notice(
+                "Diffusion was not projected",
+                "load.steps_per_canvas is not stated, and the speed of diffusion hangs on it.",
+                serious=True,
+            )
+        )
+    random = [j for j in study.judged if any("random weights" in n for n in j.way.point.notes)]
+    if random:
+        found.append(
+            Notice(
+                "Random weights",
+                f"{plural(len(random), 'way')} were measured with random weights: speeds of a "
+                "shape, not of answers.",
+                serious=True,
+            )
+        )
+    if study.left_out:
+        found.append(Notice("Left out", "; ".join(study.left_out)))
+    return tuple(found)
+
+
+def definitions() -> tuple[tuple[str, str], ...]:
+    """What the page's words mean."""
+    return (
+        (
+            "Way",
+            "An offer run in one decoding, precision and batch. A way is allowed where it keeps "
+            "every stated limit; the cheapest allowed one of each offer and decoding is ranked.",
+        ),
+        (
+            "Delivered tokens",
+            "Tokens up to and including the first end token: what a user received. Rates count "
+            "prefill and the first canvas.",
+        ),
+        (
+            "Fleet and waiting",
+            "Every device has as many slots as its batch, on average no more of them in use than "
+            "the stated utilisation. Requests come at random (Poisson) and wait in one line for a "
+            "free slot: M/G/c by the approximation of Lee and Longton (1959). A request takes its "
+            "first delivery and then a gap for each further one, at the speed of a full batch. "
+            "Where only a concurrency is stated, its 95th percentile has slots and none waits. "
+            "Arrivals in bursts wait longer; a half-empty batch is quicker and takes more energy a "
+            "token; no device fails.",
+        ),
+        (
+            "Cost a million tokens",
+            "The fleet's price over the load's delivered tokens; without a load, one device's "
+            "price over its tokens at the stated utilisation.",
+        ),
+        (
+            "Cheapest in a share of draws",
+            "Prices, load, utilisation and speeds are drawn together many times; a draw's prices "
+            "are the same for every way. Speeds of one device err together, those of different "
+            "devices independently.",
+        ),
+        (
+            "What would change the answer",
+            "One number is moved at a time, over its stated range or its interval, or a tenth "
+            "either way where neither is known; all others stay. All times of a projected way move "
+            "together.",
+        ),
+        (
+            "Floors",
+            "The rate of forwards that take no longer than their bytes and products at the data "
+            "sheet's rates (op floor), or than reading the weights once (streaming floor).",
+        ),
+        (
+            "Interval",
+            "95 %. Of a measured number: other processes and, where content decides the work, "
+            "other prompts. Of a projected one: its own limits and the range of steps a canvas. "
+            "Of a cost: quantiles of the draws.",
+        ),
+    )

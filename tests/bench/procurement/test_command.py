@@ -1,0 +1,193 @@
+"""`canvasbench procure`: the worked example, exit codes, refusals, JSON, hostile inputs."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from bench import cli, open_run
+from bench.procurement.command import NOT_ANSWERED, plain, procure, study_of
+from bench.procurement.inputs import read_inputs
+from bench.procurement.listing import tables
+from bench.procurement.listing_beside import inputs_table
+from bench.procurement.study import Study
+from bench.procurement.tables import write_tables
+from bench.procurement.told import summary
+from tests.bench.procurement.synthetic import HOSTILE
+from tests.bench.procurement.test_page import Outline
+
+ROOT = Path(__file__).parents[3]
+EXAMPLE = ROOT / "results" / "published" / "procurement-example"
+RUN = ROOT / "results" / "published" / "nvidia-h200-2026-11-26" / "fixed_work"
+SMALL = """
+title: {title}
+currency: USD
+offers:
+  one: {{device: h200, label: {label}, price_per_hour: {price}}}
+utilisation: 0.5
+load:
+  requests_per_s: 1
+  reply_tokens: 400
+  steps_per_canvas: 16
+latency: {latency}
+quality: {quality}
+"""
+
+
+def small(folder: Path, **changes: str) -> Path:
+    """Inputs with one offer, written into `folder`."""
+    given = {"title": "small", "label": "H200", "price": "4", "latency": "{}", "quality": "{}"}
+    path = folder / "inputs.yaml"
+    path.write_text(SMALL.format(**given | changes), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def example() -> Study:
+    return study_of(read_inputs(EXAMPLE / "inputs.yaml"), [])
+
+
+@pytest.fixture(autouse=True)
+def _small_pictures() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.report.figures.DPI", 40)
+        yield
+
+
+def test_the_worked_example_is_what_the_code_says(example: Study, tmp_path: Path) -> None:
+    write_tables([*tables(example), inputs_table(example.inputs)], tmp_path)
+    kept = sorted((EXAMPLE / "tables").glob("*.csv"))
+    assert {path.name for path in kept} == {path.name for path in tmp_path.glob("*.csv")}
+    for path in kept:
+        then, now = pd.read_csv(path), pd.read_csv(tmp_path / path.name)
+        assert list(then.columns) == list(now.columns)
+        for name in then.columns:
+            if then[name].dtype.kind == "f":
+                close = np.isclose(then[name], now[name], rtol=1e-3, equal_nan=True)
+                assert close.all(), f"{path.name} {name}: {then[name][~close]} {now[name][~close]}"
+            else:
+                assert list(then[name].fillna("")) == list(now[name].fillna("")), path.name
+
+
+def test_the_worked_example_measures_nothing_and_says_so(example: Study) -> None:
+    assert {str(judged.way.point.kind) for judged in example.judged} == {"projected"}
+    said = summary(example)
+    assert "measure it before buying" in " ".join(said.certainty).lower()
+    assert "projected" in said.basis
+    for table in tables(example):
+        kinds = [c for c in table.frame().columns if c.endswith("_class")]
+        assert all("measured" not in set(table.frame()[c].dropna()) for c in kinds)
+
+
+def test_the_answer_stands_on_the_first_sheet(example: Study) -> None:
+    best = example.best
+    assert best is not None
+    assert best.judged.cost == min(each.judged.cost for each in example.finalists)
+    assert best.judged.way.offer.label in summary(example).answer
+    assert sum(each.share_cheapest or 0 for each in example.finalists) <= 1 + 1e-9
+    assert any("becomes the cheapest" in sentence for sentence in summary(example).changes)
+
+
+def test_every_number_of_the_json_is_a_number_or_null(example: Study) -> None:
+    found = json.loads(json.dumps(plain(example), allow_nan=False))
+    assert found["tables"]["ranking"][0]["cost_per_month"] > 0
+    assert len(found["tables"]["ways"]) == len(example.judged)
+
+
+def test_a_run_is_measured_and_its_batches_are_not_projected(tmp_path: Path) -> None:
+    study = study_of(read_inputs(small(tmp_path)), [open_run(RUN)])
+    points = [judged.way.point for judged in study.judged]
+    measured = [point for point in points if point.kind == "measured"]
+    assert {(p.decoding, p.precision) for p in measured} == {
+        (decoding, precision)
+        for decoding in ("diffusion", "autoregressive")
+        for precision in ("fp8", "bf16")
+    }
+    assert {point.batch_size for point in measured} == {1}
+    assert not [p for p in points if p.kind == "projected" and p.batch_size == 1]
+    assert [p for p in points if p.kind == "projected" and p.batch_size == 2]
+
+
+def test_random_weights_are_refused_for_quality(tmp_path: Path) -> None:
+    path = small(tmp_path, quality="{accuracy_floor: 0.8}")
+    with pytest.raises(ValueError, match="random weights"):
+        procure(path, [RUN], tmp_path / "out", as_json=False)
+
+
+def test_nothing_to_answer_is_exit_code_3_with_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = small(tmp_path, latency="{end_to_end_s: 0.001}")
+    assert procure(path, [], tmp_path / "out", as_json=True) == NOT_ANSWERED
+    found = json.loads(capsys.readouterr().out)
+    assert found["exit_code"] == NOT_ANSWERED
+    assert found["answer"] == "Nothing can be answered"
+    assert "end to end" in found["lead"][0]
+    assert "Nothing can be answered" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"price": "-4"}, "price_per_hour"),
+        ({"price": "{low: 5, mode: 4, high: 6}"}, "price_per_hour"),
+        ({"latency": "{end_to_end: 3}"}, "end_to_end_s"),
+    ],
+)
+def test_bad_inputs_are_exit_code_2_in_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, str],
+    named: str,
+) -> None:
+    arguments = ["canvasbench", "procure", str(small(tmp_path, **changes)), "--out", "never"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", arguments)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert named in said
+
+
+def test_the_verb_takes_several_runs_after_one_option(tmp_path: Path) -> None:
+    given: list[object] = []
+
+    def seen(inputs: Path, runs: list[Path], out: Path, *, as_json: bool) -> int:
+        given.extend([inputs, runs, out, as_json])
+        return 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.procurement.command.procure", seen)
+        arguments = ["procure", "inputs.yaml", "--runs", "a", "b", "--out", "there", "--json"]
+        done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 0
+    assert given == [Path("inputs.yaml"), [Path("a"), Path("b")], Path("there"), True]
+
+
+def test_a_report_of_hostile_inputs_is_whole_and_they_stay_text(tmp_path: Path) -> None:
+    hostile = [json.dumps(text.replace("\0", "")) for text in HOSTILE]
+    path = small(tmp_path, title=hostile[0], label=hostile[1])
+    out = tmp_path / "<b>out"
+    assert procure(path, [], out, as_json=False) == 0
+    outline = Outline((out / "report.html").read_text(encoding="utf-8"))
+    assert outline.tags.count("script") == 1
+    assert "b" not in outline.tags
+    assert [name for name, _ in outline.attributes if name.startswith("on")] == []
+    sources = [value for name, value in outline.attributes if name == "src"]
+    assert all(source.startswith("data:image/png") for source in sources)
+    assert HOSTILE[0] in "".join(outline.words)
+    # The same report holds every section and file.
+    names = {file.stem for file in (out / "plots").glob("*.png")}
+    assert names == {"cost", "throughput", "energy", "memory", "sensitivity", "crossover"}
+    ids = [value for name, value in outline.attributes if name == "id"]
+    assert names | {"inputs", "definitions", "provenance", "answer"} <= set(ids)
+    assert len(ids) == len(set(ids))
+    for name in ("ways", "ranking", "inputs"):
+        stored = pd.read_parquet(out / "tables" / f"{name}.parquet")
+        assert len(stored) == len(pd.read_csv(out / "tables" / f"{name}.csv")) > 0

@@ -1,0 +1,123 @@
+"""Figures of made-up values: drawn, told in words, hostile labels as text, nothing invented."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+
+from bench.procurement.cell import NumberClass
+from bench.procurement.plots import plot_crossover, plot_energy, plot_throughput
+from bench.procurement.plots_cost import plot_cost, plot_memory, plot_sensitivity
+from bench.report.figures import Plot, house_style
+from tests.bench.procurement.synthetic import (
+    HOSTILE,
+    STAMP,
+    cell,
+    crossings,
+    memory_bars,
+    panels,
+    swings,
+    trades,
+)
+
+FIGURES: dict[str, Callable[[], Plot]] = {
+    "throughput": lambda: plot_throughput(STAMP, panels(), title="Made up", floors_of="fp8"),
+    "energy": lambda: plot_energy(STAMP, panels(0.001), title="Made up"),
+    "crossover": lambda: plot_crossover(STAMP, crossings(), title="Made up"),
+    "cost": lambda: plot_cost(
+        STAMP, trades(), title="Made up", currency="USD", latency="end to end p95", objective_s=4
+    ),
+    "sensitivity": lambda: plot_sensitivity(
+        STAMP, swings(), base=0.3, title="Made up", unit="USD a million tokens"
+    ),
+    "memory": lambda: plot_memory(STAMP, memory_bars(), title="Made up", caption="Made up."),
+}
+NOTHING: dict[str, Callable[[], Plot]] = {
+    "throughput": lambda: plot_throughput(STAMP, (), title="", floors_of=""),
+    "energy": lambda: plot_energy(STAMP, (), title=""),
+    "crossover": lambda: plot_crossover(STAMP, (), title=""),
+    "cost": lambda: plot_cost(STAMP, (), title="", currency="", latency="", objective_s=None),
+    "sensitivity": lambda: plot_sensitivity(STAMP, (), base=None, title="", unit=""),
+    "memory": lambda: plot_memory(STAMP, (), title="", caption=""),
+}
+
+
+@pytest.fixture(autouse=True)
+def _style() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch, house_style():
+        patch.setattr("bench.report.figures.DPI", 40)
+        yield
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_drawn_with_axes_words_and_date(name: str, tmp_path: Path) -> None:
+    plot = FIGURES[name]()
+    assert plot.name == name
+    assert plot.save(tmp_path).stat().st_size > 4_000
+    assert STAMP.date in _words(plot.figure)
+    assert all(axes.get_xlabel() for axes in plot.figure.axes if axes.axison)
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_without_numbers_a_figure_says_why(name: str, tmp_path: Path) -> None:
+    plot = NOTHING[name]()
+    assert "n/a" in plot.caption
+    plot.save(tmp_path)
+
+
+def test_classes_are_drawn_apart() -> None:
+    def drawn(kind: NumberClass) -> PathCollection:
+        line = replace(panels()[0].lines[0], cells=tuple(cell(9.0, kind) for _ in range(6)))
+        one = replace(panels()[0], lines=(line,), floors=())
+        plot = plot_throughput(STAMP, [one], title="", floors_of="")
+        (found, *_) = [c for c in plot.figure.axes[0].collections if isinstance(c, PathCollection)]
+        return found
+
+    faces = {kind: tuple(drawn(kind).get_facecolor()[0]) for kind in NumberClass}
+    assert faces[NumberClass.PUBLISHED] == faces[NumberClass.PROJECTED] == (1, 1, 1, 1)
+    assert faces[NumberClass.MEASURED] != faces[NumberClass.ASSUMED] != (1, 1, 1, 1)
+    hatched = {kind for kind in NumberClass if drawn(kind).get_hatch()}
+    assert hatched == {NumberClass.PROJECTED}
+
+
+def test_the_legend_names_the_classes_that_occur() -> None:
+    def named(name: str) -> set[str]:
+        (legend,) = FIGURES[name]().figure.legends
+        return {text.get_text() for text in legend.get_texts()}
+
+    assert {"measured", "published", "projected", "op floor", "streaming floor"} <= named(
+        "throughput"
+    )
+    assert "assumed" not in named("throughput")
+    assert {"measured", "projected", "assumed"} <= named("cost")
+
+
+def test_an_unknown_number_is_not_drawn() -> None:
+    line = panels()[0].lines[0]
+    gone = replace(line, cells=(cell(None), *line.cells[1:]))
+    counts = []
+    for each in (line, gone):
+        one = replace(panels()[0], lines=(each,), floors=())
+        plot = plot_throughput(STAMP, [one], title="", floors_of="")
+        found = [c for c in plot.figure.axes[0].collections if isinstance(c, PathCollection)]
+        counts.append(len(found))
+    assert counts == [6, 5]
+
+
+def test_hostile_labels_are_drawn_as_text(tmp_path: Path) -> None:
+    text = " ".join(HOSTILE)
+    bars = [replace(bar, label=f"{text} {bar.label}") for bar in memory_bars()]
+    plot_memory(STAMP, bars, title=text, caption=text).save(tmp_path)
+    named = [replace(trade, label=text) for trade in trades()[:6]]
+    plot_cost(STAMP, named, title=text, currency=text, latency=text, objective_s=None).save(
+        tmp_path
+    )
+    one = [replace(panels()[0], device=text)]
+    plot_throughput(STAMP, one, title=text, floors_of=text).save(tmp_path)
+
+
+def _words(figure: Figure) -> str:
+    return " ".join(text.get_text() for text in figure.texts)
