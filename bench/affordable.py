@@ -24,10 +24,10 @@ def refuse_if_none_fits(points: Sequence[Point]) -> None:
 
 
 def _shortage(point: Point) -> str | None:
-    """Why a point does not fit in this machine's memory; on others nothing is known."""
+    """Why a point does not fit in this machine's memory; of other machines nothing is known."""
     here = point.config.launcher.name is Launcher.local
-    simulated = point.config.backend.name is Backend.simulated
-    return shortage(point.config) if here and not simulated else None
+    elsewhere = point.config.backend.name in (Backend.simulated, Backend.openai)
+    return shortage(point.config) if here and not elsewhere else None
 
 
 def affordable(run_folder: Path, planned: Sequence[Sequence[Task]]) -> list[list[Task]]:

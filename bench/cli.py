@@ -162,6 +162,64 @@ def query(
         print(f"{len(found)} rows: {csv}")
 
 
+@app.command()
+def replay(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Write the page here, not to RUN/replay.html.")
+    ] = None,
+    terminal: Annotated[
+        bool, typer.Option("--terminal", help="Print one canvas here instead.")
+    ] = False,
+    request: Annotated[int | None, typer.Option(help="Only this request_id.")] = None,
+) -> None:
+    """Plays canvases of a run back, step by step: one HTML file, or in the terminal.
+
+    \b
+      canvasbench replay RUN                         all canvases whose positions the run kept
+      canvasbench replay RUN --terminal --request 7  one of them, here
+    A link into the page: replay.html#request=7&canvas=1&step=3 (point=ID where several answered).
+    """
+    from bench.replay import replay as played
+
+    played(run_folder, output=output, terminal=terminal, request_id=request)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def profile(
+    context: typer.Context,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The profile's folder; of diff, a page to write.")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Denoise steps a canvas at most, or decode steps; 8 by default."),
+    ] = None,
+    as_executed: Annotated[
+        bool, typer.Option("--as-executed", help="Keep execution=compiled|cuda_graph.")
+    ] = False,
+) -> None:
+    """Records one point under torch's profiler: where a step's time and memory go.
+
+    \b
+      canvasbench profile model=tiny-diffusion precision=fp32   keys as in canvasbench run
+      canvasbench profile report DIR                            page and tables from the trace alone
+      canvasbench profile diff A B --out diff.html              by op group what became slower
+    A folder of results/profiles holds trace (TensorBoard, Perfetto), tables and profile.html. It is
+    no run: profiled steps are slower, by how much is measured and said. Steps run eagerly, as a
+    profiler cannot see into a graph; --as-executed records what it sees of one.
+    """
+    from bench.profile.command import profile as profiled
+
+    options = [argument for argument in context.args if argument.startswith("-")]
+    if options:
+        raise ValueError(
+            f"option {options[0]!r} is unknown; valid: --out, --steps, --as-executed; "
+            "overrides are key=value"
+        )
+    profiled(context.args, out=out, steps=steps, as_executed=as_executed)
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
@@ -284,6 +342,37 @@ def run_claims(
 
 
 cli_compare.register(app)
+
+
+@app.command()
+def procure(
+    inputs: Annotated[
+        Path, typer.Argument(metavar="INPUTS", help="Prices, load, limits: a YAML file.")
+    ],
+    further: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN...]", help="Run folders, as with --runs.")
+    ] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Option("--runs", metavar="RUN", help="A run folder; repeatable.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The report's folder.")] = Path(
+        "results/procurement"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Says which device to buy for a load, at what cost, how sure, and what would change that.
+
+    \b
+      canvasbench procure inputs.yaml --out report               by projection alone
+      canvasbench procure inputs.yaml --runs A B --out report    with measured runs
+    DIR gets report.html (prints to A4), tables as parquet and CSV, plots. An example of inputs:
+    results/published/procurement-example/inputs.yaml.
+    Exit codes: 0 answered, 2 bad input, 3 nothing can be answered.
+    """
+    from bench.procurement.command import procure as answered
+
+    folders = [*(runs or []), *(further or [])]
+    raise typer.Exit(answered(inputs, folders, out, as_json=as_json))
 
 
 @app.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from bench.backends import Backend
 from bench.schema import FixedWorkConfig, LongContextConfig, RunConfig
 from model import PRESETS, ModelConfig
 from model.config_json import read_config
@@ -37,9 +38,13 @@ class Need:
 def need(config: RunConfig) -> Need:
     """Weights in the width they are kept in, key/value cache, and what sampling a canvas holds.
 
+    Nothing for a server that runs already.
+
     On a processor that is fp32 scores three times; on a GPU bf16 scores and probabilities, in a
     graph's own memory and once more outside of it.
     """
+    if config.backend.name is Backend.openai and not config.backend.starts_server:
+        return Need(weights=0, cache=0, logits=0)
     model = _architecture(config.model)
     on_cpu = config.device == "cpu"
     workload = config.workload
@@ -104,7 +109,12 @@ def shortage(config: RunConfig) -> str | None:
 
 
 def fits_together(groups: Sequence[Sequence[RunConfig]]) -> bool:
-    """Whether one loaded model a group, with its largest point, fits beside the others."""
+    """Whether one loaded model a group, with its largest point, fits beside the others.
+
+    Servers that are started for a group do not: each may take all of a device for itself.
+    """
+    if len(groups) > 1 and any(group[0].backend.starts_server for group in groups):
+        return False
     needed: dict[str, int] = {}
     for group in groups:
         device = group[0].device

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.build import check_point, decoding_of
+from bench.build import check_points, decoding_of
 from bench.compose import Point, compose_points
 from bench.memory import available_bytes, fits_together, need
 from bench.plan import blocks
@@ -25,8 +25,7 @@ def print_plan(overrides: Sequence[str], *, default_sweep: bool) -> None:
         ValueError: as `run` would, before its first measurement.
     """
     points = compose_points(overrides, decoding_of, default_sweep=default_sweep)
-    for point in points:
-        check_point(point.config)
+    check_points([point.config for point in points])
     planned = list(blocks(points, set(), points[0].config.seed))
     table = Table(show_edge=False)
     for name in ("point", "config", "processes", "requests", "memory GiB", "expected"):
@@ -71,7 +70,8 @@ def expected_s(point: Point) -> float | None:
             continue
         own = requests[requests["config_hash"] == point.config_hash]
         if len(own):
-            return float((own["wall_s"] / own["batch_size"]).mean()) * _num_requests(point)
+            together = own["batch_size"] * getattr(point.config.backend, "connections", 1)
+            return float((own["wall_s"] / together).mean()) * _num_requests(point)
     return None
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
 from bench.redact import redact
 
@@ -40,18 +39,31 @@ def git_state(root: Path = _ROOT) -> dict[str, Any]:
 
 def machine(device: str, threads: int) -> dict[str, Any]:
     """Processor, memory, device and versions."""
+    import torch
+
     cuda = device.startswith("cuda")
     properties = torch.cuda.get_device_properties(device) if cuda else None
-    return {
-        "cpu": _cpu_name(),
+    return computer(threads) | {
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "memory_bytes": psutil.virtual_memory().total,
         "device": properties.name if properties else "cpu",
         "driver": _driver() if cuda else None,
         "cuda": torch.version.cuda if cuda else None,
         "torch": torch.__version__,
+    }
+
+
+def computer(threads: int) -> dict[str, Any]:
+    """The same of a machine on which torch computes nothing, and need not be imported."""
+    return {
+        "cpu": _cpu_name(),
+        "cpu_capability": None,
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "memory_bytes": psutil.virtual_memory().total,
+        "device": "cpu",
+        "driver": None,
+        "cuda": None,
+        "torch": None,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from bench.backends.openai import OpenAiConfig
 from bench.backends.simulated import SimulatedConfig
 from bench.records import RequestRecord
 from bench.schema import RunConfig
 from model import PRESETS
 from model.config_json import read_config
-from model.precision import Precision
-from model.work import OpGroup, forward_work
+
+if TYPE_CHECKING:
+    from model.work import OpGroup
 
 
 def step_work(config: RunConfig, requests: Sequence[RequestRecord]) -> dict[str, Any] | None:
@@ -19,10 +21,13 @@ def step_work(config: RunConfig, requests: Sequence[RequestRecord]) -> dict[str,
 
     Returns:
         the groups with no expert touched, and what each expert a layer adds to the weights; None
-        for a simulation.
+        for a simulation and a server, which tells of no step.
     """
-    if isinstance(config.backend, SimulatedConfig):
+    if isinstance(config.backend, SimulatedConfig | OpenAiConfig):
         return None
+    from model.precision import Precision  # with torch, which the others do without
+    from model.work import forward_work
+
     name = config.model
     model = PRESETS[name] if name in PRESETS else read_config(Path(name).expanduser())
     length = model.canvas_length or 1
@@ -36,7 +41,7 @@ def step_work(config: RunConfig, requests: Sequence[RequestRecord]) -> dict[str,
         return None
     context = round(sum(prefixes) / len(prefixes))
 
-    def work(distinct_experts: int) -> list[OpGroup]:
+    def work(distinct_experts: int) -> "list[OpGroup]":
         return forward_work(
             model,
             "decode" if model.canvas_length is None else "denoise",

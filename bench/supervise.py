@@ -59,7 +59,7 @@ class Worker:
             )
         self._replies: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
-        self._send(describe(task))
+        self._send(describe(task) | {"log": str(log)})
 
     def await_ready(self) -> None:
         """Waits until the model is loaded.

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench import provenance
 from bench.affordable import affordable, refuse_if_none_fits
-from bench.build import build_workload, check_point, decoding_of
+from bench.build import build_workload, check_points, decoding_of
 from bench.checks import check_names, checks_to_do
 from bench.checks.run import run_checks
 from bench.compact import write_compact
@@ -46,8 +46,7 @@ def run_sweep(
         ValueError: anything the user can cause, before the first measurement.
     """
     points = compose_points(overrides, decoding_of, default_sweep=default_sweep)
-    for point in points:
-        check_point(point.config)
+    check_points([point.config for point in points])
     refuse_if_none_fits(points)
     checks = _checks(points[0])
     check_names(checks)
@@ -142,6 +141,9 @@ def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
             run_checks(folder.path, points, checks, budget)
         except KeyboardInterrupt:
             close(finished=False, interrupted=True)
+            raise
+        except BaseException:
+            folder.release()  # this process may resume it
             raise
     unchecked = list(checks_to_do(folder.path, points, checks))
     close(finished=not to_do(folder.path, points) and not unchecked, interrupted=False)

@@ -2,7 +2,7 @@
 
 `python -m bench.worker` reads on standard input a first line that describes its task, then one line
 a repeat; it answers with `ready`, `batch`, `done` and `failed` lines. Whatever else the process
-prints goes to its log. It dies with its parent.
+prints goes to its log. It dies with its parent. A simulation starts quickly: it needs no torch.
 """
 
 import ctypes
@@ -12,21 +12,21 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
 from bench import provenance
+from bench.backends import AnySession, LoadSession
+from bench.backends.simulated import SimulatedConfig
 from bench.build import build_sessions, build_workload
 from bench.collect import point_note, repeat_tables, telemetry_tables
 from bench.compose import Point, restore_point
 from bench.plan import Task
-from bench.probe import probe
 from bench.redact import redact
 from bench.runner import PointRun, measure_repeat, num_batches, peak_rss_bytes
+from bench.schema import RunConfig
 from bench.shards import ShardKey, write_shard
 from bench.step_work import step_work
 from bench.telemetry import Sampler
@@ -49,20 +49,42 @@ def prepare(description: Mapping[str, Any]) -> list[PointRun]:
     """
     points: list[Point] = [restore_point(**p) for p in description["points"]]
     configs = [p.config for p in points]
-    torch.set_num_threads(configs[0].threads or os.cpu_count() or 1)
+    if not isinstance(configs[0].backend, SimulatedConfig):
+        import torch
+
+        torch.set_num_threads(_threads(configs[0]))
     process_id = description["process_id"]
-    sessions = build_sessions([p.point_id for p in points], configs, process_id)
+    log = description.get("log")
+    sessions = build_sessions(
+        [p.point_id for p in points],
+        configs,
+        process_id,
+        server_log=None if log is None else Path(log).with_suffix(".server.log"),
+    )
     if configs[0].device.startswith("cuda"):
+        import torch
+
         # What loading took for a moment is not what measuring takes.
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(configs[0].device)
-    runs = [
-        PointRun(point, session, build_workload(point.config).fitted(session.encode), process_id)
-        for point, session in zip(points, sessions, strict=True)
-    ]
-    for run in runs:
-        run.session.check([prompt.ids(run.session.encode) for prompt in run.workload.prompts])
+    try:
+        runs = [
+            PointRun(p, session, build_workload(p.config).fitted(session.encode), process_id)
+            for p, session in zip(points, sessions, strict=True)
+        ]
+        for run in runs:
+            run.session.check([prompt.ids(run.session.encode) for prompt in run.workload.prompts])
+    except BaseException:
+        close(sessions)
+        raise
     return runs
+
+
+def close(sessions: Iterable[AnySession]) -> None:
+    """Ends the servers that were started for these sessions."""
+    for session in sessions:
+        if isinstance(session, LoadSession):
+            session.close()
 
 
 def measure(
@@ -73,8 +95,8 @@ def measure(
     Args:
         own_pid: the root of the process tree whose load is our own; all other is foreign.
     """
-    config = run.point.config
-    reached = asdict(probe(config.device))
+    config, session = run.point.config, run.session
+    machine, reached = _machine(run)
     with Sampler(gpu=_gpu(config.device), own_pid=own_pid) as sampler:
         found = measure_repeat(run, repeat, on_batch)
         samples = sampler.samples(until_s=found.window_s[1])
@@ -83,12 +105,14 @@ def measure(
     note = point_note(run) | {
         "host": host,
         "peak_rss_bytes": peak_rss_bytes(),
-        "device_memory": _device_memory(config.device),
+        "device_memory": None
+        if isinstance(session, LoadSession)
+        else _device_memory(config.device),
         "probe": reached,
         "step_work": step_work(config, found.requests),
         "warmup": {"num_batches": run.warmed.num_batches, "stable": run.warmed.stable},
         "code": provenance.git_state(),
-        "machine": provenance.machine(config.device, torch.get_num_threads()),
+        "machine": machine,
     }
     key = ShardKey(run.point.config_hash, run.process_id, repeat)
     tables = repeat_tables(run, found, host)
@@ -96,10 +120,31 @@ def measure(
     write_shard(run_folder, key, note, tables)
 
 
+def _machine(run: PointRun) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Where a point is measured, and the rates its device reaches, where one computes here."""
+    config, session = run.point.config, run.session
+    if isinstance(config.backend, SimulatedConfig):
+        return provenance.computer(_threads(config)), None
+    import torch
+
+    machine = provenance.machine(config.device, torch.get_num_threads())
+    if isinstance(session, LoadSession):
+        return machine | session.machine(), None
+    from bench.probe import probe
+
+    return machine, asdict(probe(config.device))
+
+
+def _threads(config: RunConfig) -> int:
+    return config.threads or os.cpu_count() or 1
+
+
 def _gpu(device: str) -> str | None:
     """The driver's name of the device: CUDA's numbers may be renumbered."""
     if not device.startswith("cuda"):
         return None
+    import torch
+
     return str(torch.cuda.get_device_properties(device).uuid)
 
 
@@ -107,6 +152,8 @@ def _device_memory(device: str) -> dict[str, int] | None:
     """The most bytes of a GPU's memory this process has held since its model was loaded."""
     if not device.startswith("cuda"):
         return None
+    import torch
+
     return {
         "peak_allocated_bytes": torch.cuda.max_memory_allocated(device),
         "peak_reserved_bytes": torch.cuda.max_memory_reserved(device),
@@ -115,7 +162,8 @@ def _device_memory(device: str) -> dict[str, int] | None:
 
 def reason_of(error: BaseException) -> str:
     """The class of a failure: out_of_memory, disk_full or exception."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    torch = sys.modules.get("torch")  # where it was not imported, the error is not its own
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return "out_of_memory"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "disk_full"
@@ -138,6 +186,15 @@ def serve(commands: IO[str], replies: IO[str]) -> None:
         traceback.print_exc()
         reply(kind="failed", reason=reason_of(error), detail=_one_line(error))
         return
+    try:
+        _measure_all(commands, reply, runs)
+    finally:
+        close(run.session for run in runs.values())
+
+
+def _measure_all(
+    commands: IO[str], reply: Callable[..., None], runs: Mapping[str, PointRun]
+) -> None:
     reply(kind="ready", batches={name: num_batches(run) for name, run in runs.items()})
     for line in commands:
         command = json.loads(line)

@@ -32,7 +32,9 @@ def test_a_wheel_install_runs(tmp_path: Path) -> None:
         f"assert bench.__file__.startswith({str(site)!r}), bench.__file__;"
         f"assert model.__file__.startswith({str(site)!r}); main()"
     )
-    small = ["workload.num_prompts=5", "measure.num_repeats=1", "threads=1", "run_dir=run"]
+    small = ["workload.num_prompts=2", "measure.num_repeats=1", "threads=1", "run_dir=run"]
+    small += [f"measure.{each}_warmup_prompts=0" for each in ("min", "max")]
+    small += ["measure.max_repairs=1", "measure.num_routing_prompts=1"]
     done = subprocess.run(
         [sys.executable, "-c", program, "run", "precision=bf16", *small],
         cwd=tmp_path,

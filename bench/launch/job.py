@@ -40,7 +40,7 @@ class Outcome:
 
 def run_job(description: Mapping[str, Any]) -> Outcome:
     """Measures every repeat of every point of a task in this process."""
-    from bench.worker import measure, prepare, reason_of
+    from bench.worker import close, measure, prepare, reason_of
 
     outcome = Outcome()
     with tempfile.TemporaryDirectory() as temporary:
@@ -58,6 +58,7 @@ def run_job(description: Mapping[str, Any]) -> Outcome:
                 detail = redact(f"{type(error).__name__}: {error}")
                 outcome.trouble[run.point.config_hash] = (reason_of(error), detail[:500])
                 outcome.log = redact(traceback.format_exc())
+        close(run.session for run in runs)
         for shard in (folder / SHARDS).iterdir() if (folder / SHARDS).is_dir() else ():
             outcome.shards[shard.name] = {f.name: f.read_bytes() for f in shard.iterdir()}
     return outcome

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from bench import provenance
-from bench.backends import Delivery, Session
+from bench.backends import Backend, Delivery, LoadSession, Session
 from bench.build import check_point, decoding_of
 from bench.collect import point_note, repeat_tables
 from bench.compose import Point, compose_points
@@ -102,6 +102,7 @@ def open_point(overrides: Sequence[str]) -> BenchmarkedPoint:
     threads_before = torch.get_num_threads()
     try:
         (run,) = prepare(describe(Task("pytest", 0, (point,))))
+        assert not isinstance(run.session, LoadSession)
         clock = run.session.stopwatch().clock
         if clock == "virtual":
             raise ValueError("backend.clock=virtual takes no time to be measured; valid: real")
@@ -124,6 +125,8 @@ def _the_point(overrides: Sequence[str]) -> Point:
     if len(points) != 1:
         names = ", ".join(point.point_id for point in points)
         raise ValueError(f"the overrides make {len(points)} points ({names}); a test times one")
+    if points[0].config.backend.name is Backend.openai:
+        raise ValueError("backend=openai is no round in this process; valid: native, transformers")
     check_point(points[0].config)
     return points[0]
 

@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bench.sweep import resume_sweep, run_sweep
 STAGES = ("a", "b", "c")
 
 
+@cache
 def stage(name: str, *overrides: str) -> list[Point]:
     return compose_points(["experiment=gpu_campaign", f"stage={name}", *overrides], decoding_of)
 

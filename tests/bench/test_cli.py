@@ -1,4 +1,8 @@
-"""The command line as a user meets it: a small run end to end, help, every kind of bad input."""
+"""The command line as a user meets it: a small run end to end, help, every kind of bad input.
+
+Most calls are made in this process; in one of their own are the run that the others read, what is
+interrupted, and whatever is about imports.
+"""
 
 import json
 import os
@@ -13,6 +17,7 @@ import pandas as pd
 import pytest
 
 from bench import open_run
+from tests.bench.comparison.command import Command
 
 SMALL = [
     "workload.num_prompts=6",
@@ -26,17 +31,30 @@ ONE = ["model=tiny-diffusion", "precision=bf16"]
 COMMAND = [sys.executable, "-c", "from bench.cli import main; main()"]
 
 
-def canvasbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def started(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
     return subprocess.run(
         [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
     )
+
+
+@pytest.fixture
+def canvasbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def without_page(canvasbench: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs leave their tables alone: a page takes seconds."""
+    monkeypatch.setattr("bench.sweep.render", lambda run: run.path)
+    return canvasbench
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one small default sweep in `first`."""
     folder = tmp_path_factory.mktemp("workplace")
-    done = canvasbench("run", *SMALL, "run_dir=first", cwd=folder)
+    done = started("run", *SMALL, "run_dir=first", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "report: first/report.html"
     return folder
@@ -74,8 +92,10 @@ def test_the_ledger_sums_for_every_request(workplace: Path) -> None:
     assert (requests[parts].sum(axis=1) == requests["slots_committed"]).all()
 
 
-def test_same_seed_gives_every_number_again_but_times(workplace: Path) -> None:
-    done = canvasbench("run", *SMALL, "precision=bf16", "run_dir=second", cwd=workplace)
+def test_same_seed_gives_every_number_again_but_times(
+    workplace: Path, without_page: Command
+) -> None:
+    done = without_page("run", *SMALL, "precision=bf16", "run_dir=second", cwd=workplace)
     assert done.returncode == 0, done.stderr
     first, second = (open_run(workplace / name) for name in ("first", "second"))
     both = ["diffusion-bf16", "autoregressive-bf16"]
@@ -109,7 +129,7 @@ def test_report_is_rebuilt_from_the_tables_without_torch(workplace: Path) -> Non
     shutil.rmtree(copy / "plots")
     program = (
         "import sys; from bench.cli import main; sys.argv = ['canvasbench', 'report', 'copy'];"
-        "main(); assert 'torch' not in sys.modules"
+        "\ntry: main()\nfinally: assert not {'torch', 'pandera'} & set(sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=workplace, capture_output=True, text=True, check=False
@@ -118,9 +138,9 @@ def test_report_is_rebuilt_from_the_tables_without_torch(workplace: Path) -> Non
     assert (copy / "report.html").stat().st_size > 50_000
 
 
-def test_batches_and_counts_only_traces_run_too(workplace: Path) -> None:
+def test_batches_and_counts_only_traces_run_too(workplace: Path, without_page: Command) -> None:
     given = [*ONE, "batch_size=4", "trace=counts"]
-    done = canvasbench("run", *SMALL, *given, "run_dir=batched", cwd=workplace)
+    done = without_page("run", *SMALL, *given, "run_dir=batched", cwd=workplace)
     assert done.returncode == 0, done.stderr
     (point,) = open_run(workplace / "batched").points.to_dict("records")
     assert point["validity"] != "invalid", point["validity_reason"]
@@ -196,15 +216,14 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 def test_bad_input_of_a_process_of_its_own(workplace: Path) -> None:
-    done = canvasbench("run", "precisio=fp8", cwd=workplace)
+    done = started("run", "precisio=fp8", cwd=workplace)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-def test_interrupting_keeps_what_was_finished(workplace: Path) -> None:
-    endless = ["measure.num_repeats=5000", "workload.num_prompts=5", "threads=1"]
-    given = ["run", "precision=bf16", *endless, "run_dir=stopped"]
+def test_interrupting_keeps_what_was_finished(workplace: Path, canvasbench: Command) -> None:
+    given = ["run", *SMALL, *ONE, "measure.num_repeats=5000", "run_dir=stopped"]
     process = subprocess.Popen(
         [*COMMAND, *given],
         cwd=workplace,
@@ -251,12 +270,12 @@ def test_help_teaches_and_needs_no_torch(workplace: Path) -> None:
 
 
 def test_hydras_own_flags_work(workplace: Path) -> None:
-    done = canvasbench("run", "--cfg", "job", cwd=workplace)
+    done = started("run", "--cfg", "job", cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert "precision: bf16" in done.stdout
 
 
-def test_tables_answer_sql_and_become_csv(workplace: Path) -> None:
+def test_tables_answer_sql_and_become_csv(workplace: Path, canvasbench: Command) -> None:
     counted = "select count(*) as n from requests where repeat = 0"
     done = canvasbench("query", "first", counted, "--csv", "n.csv", cwd=workplace)
     assert done.returncode == 0, done.stderr
@@ -270,7 +289,7 @@ def test_tables_answer_sql_and_become_csv(workplace: Path) -> None:
         assert "tables: points" in refused.stderr
 
 
-def test_a_dry_run_prints_the_plan_and_runs_nothing(workplace: Path) -> None:
+def test_a_dry_run_prints_the_plan_and_runs_nothing(workplace: Path, canvasbench: Command) -> None:
     before = set(workplace.iterdir())
     done = canvasbench("run", "--dry-run", "measure.num_repeats=2", cwd=workplace)
     assert done.returncode == 0, done.stderr
@@ -279,7 +298,7 @@ def test_a_dry_run_prints_the_plan_and_runs_nothing(workplace: Path) -> None:
     assert set(workplace.iterdir()) == before
 
 
-def test_doctor_says_what_can_run(workplace: Path) -> None:
+def test_doctor_says_what_can_run(workplace: Path, canvasbench: Command) -> None:
     done = canvasbench("doctor", cwd=workplace)
     assert done.returncode == 0, done.stderr
     assert "tiny-diffusion" in done.stdout

@@ -1,14 +1,12 @@
 """The same sweep through SLURM's and Ray's front doors: real submitit and Ray, on this machine."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bench import open_run
+from tests.bench.comparison.command import Command
 
-COMMAND = [sys.executable, "-c", "from bench.cli import main; main()"]
 SMALL = [
     "run",
     "backend=simulated",
@@ -29,14 +27,16 @@ LAUNCHERS = {
 }
 
 
-def canvasbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
+@pytest.fixture
+def canvasbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.setattr("bench.sweep.render", lambda run: run.path)  # pages take seconds
+    return Command(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_jobs_bring_every_part_home_once_and_failures_too(tmp_path: Path, launcher: str) -> None:
+def test_jobs_bring_every_part_home_once_and_failures_too(
+    tmp_path: Path, canvasbench: Command, launcher: str
+) -> None:
     fault = "backend.faults=[{kind:crash,request:2,how:error,point:autoregressive-bf16}]"
     done = canvasbench(*SMALL, *LAUNCHERS[launcher], fault, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -62,7 +62,7 @@ def test_jobs_bring_every_part_home_once_and_failures_too(tmp_path: Path, launch
     ],
 )
 def test_a_cluster_out_of_reach_is_one_line(
-    tmp_path: Path, arguments: list[str], message: str
+    tmp_path: Path, canvasbench: Command, arguments: list[str], message: str
 ) -> None:
     done = canvasbench(*SMALL, *arguments, cwd=tmp_path)
     assert done.returncode == 2

@@ -32,6 +32,11 @@ SMALL = [
     "precision=bf16",
     "workload.num_prompts=3",
     "measure.num_repeats=1",
+    "measure.max_repairs=0",
+    "measure.num_routing_prompts=0",
+    "measure.min_warmup_prompts=0",
+    "measure.max_warmup_prompts=0",
+    "threads=1",
 ]
 
 
@@ -144,6 +149,7 @@ def test_what_was_measured_is_held_against_the_plan(rows: Any, expected: list[st
 def test_a_run_is_preregistered_and_a_changed_plan_ends_its_resumption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("bench.report.page._SECTIONS", ())  # plots take seconds
     folder = tmp_path / "run"
     run_sweep([*SMALL, f"run_dir={folder}"], default_sweep=False)
     found = open_run(folder)

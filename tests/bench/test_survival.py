@@ -1,6 +1,7 @@
 """A sweep survives: kill -9, dying and silent workers, a full disk; `resume` completes it.
 
-Everything runs on the simulated backend, through the command line, in processes of their own.
+Everything runs on the simulated backend, through the command line; what is killed in a process of
+its own, the rest in this one and without the report's page, which takes seconds.
 """
 
 import json
@@ -16,6 +17,7 @@ import pytest
 
 from bench import open_run
 from bench.shards import SHARDS, shards
+from tests.bench.comparison.command import Command
 
 COMMAND = [sys.executable, "-c", "from bench.cli import main; main()"]
 SMALL = [
@@ -33,10 +35,16 @@ SMALL = [
 POINTS = {"diffusion-bf16", "autoregressive-bf16"}
 
 
-def canvasbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
+@pytest.fixture
+def reporting(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command line with its pages."""
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def canvasbench(reporting: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setattr("bench.sweep.render", lambda run: run.path)
+    return reporting
 
 
 def assert_complete(folder: Path, points: set[str] = POINTS) -> None:
@@ -73,7 +81,14 @@ def kill_at_random_moments(folder: Path, cwd: Path, count: int, seed: int) -> No
         after = {shard.path.name for shard in shards(folder)}
         assert before <= after or not (folder / SHARDS).exists()
         arguments = ["resume", folder.name]
-    done = canvasbench("resume", folder.name, cwd=cwd)
+    done = subprocess.run(
+        [*COMMAND, "resume", folder.name],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert_complete(folder)
 
@@ -95,7 +110,9 @@ FAULTS = {
 }
 
 
-def test_failing_points_cost_a_row_each_and_resume_mends_them(tmp_path: Path) -> None:
+def test_failing_points_cost_a_row_each_and_resume_mends_them(
+    tmp_path: Path, canvasbench: Command
+) -> None:
     planted = ",".join(
         f"{{{fault},point:diffusion-{precision},marker:{tmp_path}/{precision}}}"
         for precision, (fault, _, _) in FAULTS.items()
@@ -126,7 +143,7 @@ def test_failing_points_cost_a_row_each_and_resume_mends_them(tmp_path: Path) ->
     assert len(kept) == 3  # what went wrong stays on record
 
 
-def test_a_silent_worker_is_ended(tmp_path: Path) -> None:
+def test_a_silent_worker_is_ended(tmp_path: Path, canvasbench: Command) -> None:
     fault = "backend.faults=[{kind:hang,request:2,seconds:60,point:diffusion-bf16}]"
     given = [*SMALL, fault, "measure.timeout_s=2", "model=tiny-diffusion", "run_dir=run"]
     done = canvasbench("run", *given, cwd=tmp_path)
@@ -138,7 +155,9 @@ def test_a_silent_worker_is_ended(tmp_path: Path) -> None:
     assert failures["detail"].tolist() == ["no sign of life for 2 s"]
 
 
-def test_a_full_disk_is_said_and_what_was_finished_is_kept(tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_what_was_finished_is_kept(
+    tmp_path: Path, canvasbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The writer meets ENOSPC at its fourth shard, in the worker's process."""
     program = (
         "import errno, os, bench.shards as s; real = s._into_place; n = [0]\n"
@@ -153,16 +172,8 @@ def test_a_full_disk_is_said_and_what_was_finished_is_kept(tmp_path: Path) -> No
         "if 'bench.worker' in ' '.join(sys.orig_argv):\n"
         + "".join(f"    {line}\n" for line in program.splitlines())
     )
-    arguments = ["run", *SMALL, "run_dir=run"]
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = canvasbench("run", *SMALL, "run_dir=run", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "is full; free some and `canvasbench resume run`" in done.stderr
     (tmp_path / "sitecustomize.py").unlink()
@@ -172,7 +183,7 @@ def test_a_full_disk_is_said_and_what_was_finished_is_kept(tmp_path: Path) -> No
     assert_complete(tmp_path / "run")
 
 
-def test_resume_refuses_what_is_not_the_same_run(tmp_path: Path) -> None:
+def test_resume_refuses_what_is_not_the_same_run(tmp_path: Path, canvasbench: Command) -> None:
     assert canvasbench("run", *SMALL, "run_dir=run", cwd=tmp_path).returncode == 0
     path = tmp_path / "run" / "run.json"
     info = json.loads(path.read_text())
@@ -192,20 +203,16 @@ def test_resume_refuses_what_is_not_the_same_run(tmp_path: Path) -> None:
         assert message in refused.stderr
 
 
-def test_a_secret_in_the_environment_enters_no_result(tmp_path: Path) -> None:
+def test_a_secret_in_the_environment_enters_no_result(
+    tmp_path: Path, reporting: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = tmp_path / "home" / "somebody"
     home.mkdir(parents=True)
     secrets = {"HF_TOKEN": "hf_plantedplanted", "MY_PASSWORD": "planted-pass", "USER": "somebody"}
+    for name, value in {**secrets, "HOME": str(home)}.items():
+        monkeypatch.setenv(name, value)
     planted = "backend.faults=[{kind:crash,request:2,point:diffusion-bf16}]"
-    done = subprocess.run(
-        [*COMMAND, "run", *SMALL, planted, f"run_dir={home}/run"],
-        cwd=tmp_path,
-        env={**os.environ, **secrets, "HOME": str(home)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = reporting("run", *SMALL, planted, f"run_dir={home}/run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for file in (home / "run").rglob("*"):
         if file.is_file() and file.parent.name != "logs":
@@ -214,7 +221,9 @@ def test_a_secret_in_the_environment_enters_no_result(tmp_path: Path) -> None:
                 assert secret.encode() not in content, (file, secret)
 
 
-def test_a_time_budget_ends_a_run_that_resume_completes(tmp_path: Path) -> None:
+def test_a_time_budget_ends_a_run_that_resume_completes(
+    tmp_path: Path, canvasbench: Command
+) -> None:
     folder = tmp_path / "run"
     done = canvasbench(
         *["run", "-m", *SMALL, "measure.num_processes=2", "workload.num_prompts=3"],

@@ -96,6 +96,8 @@ def tables(requests: list[RequestRecord]) -> dict[str, pd.DataFrame]:
         "repairs": [asdict(r) for r in repairs],
         "experts": [asdict(e) for e in EXPERTS],
         "windows": [],
+        "failed_requests": [],
+        "loads": [],
     }
     return {name: frame(name, rows, KEYS) for name, rows in found.items()}
 
@@ -251,6 +253,21 @@ def test_positions_sample_two_canvases_a_task() -> None:
     assert last["content"].tolist() == [True, True, False]
 
 
+def test_whole_requests_are_kept_where_they_are_asked_for() -> None:
+    """Three answers of two canvases, the second one longer: two samples, or four canvases."""
+    long = request(0).canvases[0]
+    twice = {
+        name: np.concatenate([getattr(long, name)] * 2)
+        for name in ("candidate", "accepted", "argmax", "entropy_nat")
+    }
+    longer = replace(long, canvas_index=1, steps=4, **twice)
+    answers = [replace(request(0, canvases=[long, longer]), request_id=i) for i in range(3)]
+    for whole, kept in ((False, {(0, 1), (1, 1)}), (True, {(0, 0), (0, 1), (1, 0), (1, 1)})):
+        rows = position_rows(answers, JUDGE, whole=whole)
+        assert {(row["request_id"], row["canvas_index"]) for row in rows} == kept
+        assert len(rows) == LENGTH * sum(4 if index else 2 for _, index in kept)
+
+
 @pytest.mark.parametrize("table", COLUMNS)
 def test_every_table_has_a_schema_with_its_keys(table: str) -> None:
     assert {"schema_version", "config_hash", "point_id"} <= set(schema(table).columns)
@@ -275,6 +292,19 @@ REPAIR = {
 def test_a_value_of_another_type_is_refused_not_converted(column: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"table repairs: column '{column}'"):
         frame("repairs", [REPAIR | {column: value}], KEYS)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"steps": np.int32(4), "corrupted": 2.0, "correct": np.bool_(True)}, {"task": "µ"}],
+)
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_a_table_without_faults_is_as_pandera_would_make_it(
+    changes: dict[str, object], rows: int
+) -> None:
+    given = pd.DataFrame([KEYS | {"schema_version": 1} | REPAIR | changes] * rows, dtype=object)
+    given = given.reindex(columns=list(COLUMNS["repairs"]))
+    pd.testing.assert_frame_equal(check("repairs", given), schema("repairs").validate(given))
 
 
 def test_whole_floats_and_numpy_values_are_taken() -> None:

@@ -30,7 +30,13 @@ def answers(decoding: str, precision: str) -> Sequence[RequestRecord]:
     return [r for batch in batches for r in run_batch(session, batch, process_id=0, repeat=0)]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp8"])
+# fp32 is not in the default sweep; diffusion's is held prompt by prompt by results/golden.
+PRECISIONS = pytest.mark.parametrize(
+    "precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16", "fp8"]
+)
+
+
+@PRECISIONS
 def test_diffusion_is_right_stops_by_itself_and_works_harder_on_some_tasks(precision: str) -> None:
     found = answers("diffusion", precision)
     assert np.mean([r.correct for r in found]) >= 0.85
@@ -42,6 +48,6 @@ def test_diffusion_is_right_stops_by_itself_and_works_harder_on_some_tasks(preci
     assert any(c.canvas_index for _, c in canvases)  # some answers need a second canvas
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp8"])
+@PRECISIONS
 def test_the_autoregressive_sibling_is_right(precision: str) -> None:
     assert np.mean([r.correct for r in answers("autoregressive", precision)]) >= 0.85

@@ -10,9 +10,13 @@ import pytest
 pytest.importorskip("triton")
 
 
-def test_kernels_in_interpreter() -> None:
+@pytest.mark.parametrize(
+    "marked", ["not slow", pytest.param("slow", marks=pytest.mark.slow)], ids=["quick", "slow"]
+)
+def test_kernels_in_interpreter(marked: str) -> None:
     folder = Path(__file__).parent
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
+    pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = [*pytest_, "-m", f"{marked} and not gpu", str(folder)]
     done = subprocess.run(
         command,
         cwd=folder.parents[1],
