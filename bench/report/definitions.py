@@ -1,6 +1,45 @@
 """What each number of a report means, word for word what was computed."""
 
 DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
+    "Words": (
+        ("canvas", "The positions that are denoised together, each holding one token."),
+        (
+            "denoise step",
+            "One forward over a canvas: it gives every position a distribution over the "
+            "vocabulary, and the sampler decides which positions to accept.",
+        ),
+        (
+            "accepted, revoked, revised",
+            "Accepted positions keep their sampled token for the next step, all others start again "
+            "from noise. It is decided anew in every step: one that was accepted and no longer is "
+            "was revoked; one whose final token is another than at its first acceptance was "
+            "revised.",
+        ),
+        ("settled", "From a position's settled step on, its most likely token is the final one."),
+        (
+            "self-conditioning",
+            "What the model believed in one step goes into the next, also where nothing was "
+            "accepted.",
+        ),
+        ("commit", "The causal forward that writes a finished canvas into the cache."),
+        ("prefill", "The forward that reads the prompt."),
+        ("delivered tokens", "What a user got: up to and including the first end of sequence."),
+        ("slots", "Canvas positions, whatever they hold."),
+        ("sibling", "The autoregressive model of the same architecture: a token a forward."),
+        ("cap", "The most denoise steps that a canvas may take."),
+        ("point, run", "One configuration; one invocation that measured one or more."),
+        (
+            "floor",
+            "The least time that the bytes and products of a forward allow. The streaming floor "
+            "knows weight bytes and the data sheet's bandwidth, the op floor each op group and the "
+            "rates that this device reached.",
+        ),
+        (
+            "measured, published, projected, assumed",
+            "A number of this run; somebody else's, with its source; one computed for what nobody "
+            "measured; one that was chosen.",
+        ),
+    ),
     "Speed": (
         (
             "delivered tok/s",
