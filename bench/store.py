@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -21,7 +21,7 @@ from bench.tables import SCHEMA_VERSION
 
 
 class RunFolder:
-    """A run folder while one process, and only one, fills it.
+    """A run folder while one process, and only one, fills it; as a context it ends released.
 
     Raises:
         ValueError: another run is writing to it.
@@ -63,6 +63,12 @@ class RunFolder:
             ValueError: no run folder, or another run is writing to it.
         """
         return cls(path, open_run(path).info)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
     def note(self, **fields: Any) -> None:
         """Adds to run.json."""

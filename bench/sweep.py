@@ -50,13 +50,14 @@ def run_sweep(
     refuse_if_none_fits(points)
     checks = _checks(points[0])
     check_names(checks)
-    folder = RunFolder.create(_run_folder(points), _info(points, claims) | {"checks": checks})
-    try:
-        return _measure(folder, points, fresh=True)
-    except ValueError:
-        if not shards(folder.path) and not failure_folders(folder.path):
-            folder.discard()
-        raise
+    info = _info(points, claims) | {"checks": checks}
+    with RunFolder.create(_run_folder(points), info) as folder:
+        try:
+            return _measure(folder, points, fresh=True)
+        except ValueError:
+            if not shards(folder.path) and not failure_folders(folder.path):
+                folder.discard()
+            raise
 
 
 def resume_sweep(path: Path) -> Path:
@@ -66,16 +67,16 @@ def resume_sweep(path: Path) -> Path:
         ValueError: no run folder, another run is writing to it, or its configuration or its
             preregistration was changed.
     """
-    folder = RunFolder.reopen(path)
-    points = stored_points(folder.info)
-    verify(folder.info, {s.key.config_hash for s in shards(path)}, _prompts_sha256(points))
-    if folder.info.get("finished"):
-        folder.release()
-        return render(open_run(path))
-    commit = provenance.git_state()["commit"]
-    resumed = [*folder.info.get("resumed", []), {"at": _now(), "commit": commit}]
-    folder.note(resumed=resumed)
-    return _measure(folder, points, fresh=False)
+    with RunFolder.reopen(path) as folder:
+        points = stored_points(folder.info)
+        verify(folder.info, {s.key.config_hash for s in shards(path)}, _prompts_sha256(points))
+        if folder.info.get("finished"):
+            folder.release()
+            return render(open_run(path))
+        commit = provenance.git_state()["commit"]
+        resumed = [*folder.info.get("resumed", []), {"at": _now(), "commit": commit}]
+        folder.note(resumed=resumed)
+        return _measure(folder, points, fresh=False)
 
 
 def stored_points(info: dict[str, Any]) -> list[Point]:
@@ -141,9 +142,6 @@ def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
             run_checks(folder.path, points, checks, budget)
         except KeyboardInterrupt:
             close(finished=False, interrupted=True)
-            raise
-        except BaseException:
-            folder.release()  # this process may resume it
             raise
     unchecked = list(checks_to_do(folder.path, points, checks))
     close(finished=not to_do(folder.path, points) and not unchecked, interrupted=False)

@@ -18,7 +18,7 @@ from bench.procurement.marks import (
     exact,
     legend_of,
 )
-from bench.report.figures import Origin, Plot, empty, framed, strip_frame
+from bench.report.figures import Origin, Plot, drawable, empty, framed, strip_frame
 from bench.report.style import INK, MUTED, precision_style
 
 _COLUMNS = 3
@@ -146,7 +146,7 @@ def plot_crossover(origin: Origin, crossings: Sequence[Crossing], *, title: str)
         if at.low is not None and at.high is not None:
             axes.axvspan(at.low, at.high, color=MUTED, alpha=0.18, linewidth=0)
         _line(axes, Line(crossing.of, crossing.batch_sizes, crossing.ratios))
-        axes.set_title(crossing.label)
+        axes.set_title(drawable(crossing.label))
         axes.text(0.02, 0.03, crossing.told, transform=axes.transAxes, fontsize=8, color=INK)
         _batch_scale(axes, crossing.batch_sizes)
         axes.set_yscale("log")
@@ -189,7 +189,7 @@ def _grid(plot: Plot, count: int, *, shared: bool) -> list[Axes]:
 def _axes(plot: Plot, panels: Sequence[Panel], *, shared: bool) -> list[tuple[Axes, Panel]]:
     found = list(zip(_grid(plot, len(panels), shared=shared), panels, strict=True))
     for axes, panel in found:
-        axes.set_title(panel.device)
+        axes.set_title(drawable(panel.device))
         sizes = [b for line in panel.lines for b in line.batch_sizes]
         _batch_scale(axes, sizes)
     return found

@@ -208,7 +208,7 @@ def plot_memory(origin: Origin, bars: Sequence[MemoryBar], *, title: str, captio
             fontweight="normal" if bar.fits else "bold",
             color=MUTED if bar.fits else "#a63d00",
         )
-    axes.set_yticks(range(len(bars)), [drawable(bar.label) for bar in bars])
+    axes.set_yticks(range(len(bars)), [drawable(bar.label, 52) for bar in bars])
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_ylim(len(bars) - 0.5, -0.5)
     reach = max(max(b.capacity_bytes, sum(s for _, s in b.parts)) for b in bars)

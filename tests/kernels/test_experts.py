@@ -199,7 +199,7 @@ def test_gate_up_and_down_may_take_different_rows() -> None:
 
 @pytest.mark.parametrize(
     "shape", [*(pytest.param(each, marks=pytest.mark.slow) for each in _SHAPES[:2]), *_SHAPES[2:]]
-)  # the first two have a tile an expert at most: nothing to order
+)  # in the first two no expert has a second tile
 @pytest.mark.parametrize(
     "way", [{"by_tile": True}, {"persistent": 3}, {"persistent": 1000}], ids=str
 )

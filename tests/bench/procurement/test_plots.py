@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ NOTHING: dict[str, Callable[[], Plot]] = {
 }
 
 
+@cache
+def figure(name: str) -> Plot:
+    """A figure of made-up values, drawn once."""
+    return FIGURES[name]()
+
+
 @pytest.fixture(autouse=True)
 def _style() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, house_style():
@@ -54,7 +61,7 @@ def _style() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_is_drawn_with_axes_words_and_date(name: str, tmp_path: Path) -> None:
-    plot = FIGURES[name]()
+    plot = figure(name)
     assert plot.name == name
     assert plot.save(tmp_path).stat().st_size > 4_000
     assert STAMP.date in _words(plot.figure)
@@ -85,7 +92,7 @@ def test_classes_are_drawn_apart() -> None:
 
 def test_the_legend_names_the_classes_that_occur() -> None:
     def named(name: str) -> set[str]:
-        (legend,) = FIGURES[name]().figure.legends
+        (legend,) = figure(name).figure.legends
         return {text.get_text() for text in legend.get_texts()}
 
     assert {"measured", "published", "projected", "op floor", "streaming floor"} <= named(
