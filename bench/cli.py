@@ -46,10 +46,14 @@ Keys (all of them, with values: canvasbench run --cfg job)
                 several in one point as "workload.domains='code,maths'",
                 workload.thinking=true|false (text, long_context)
   sampler       block_diffusion | forced; sampler.max_denoising_steps,
-                sampler.entropy_bound, sampler.confidence_threshold, sampler.early_stop
+                sampler.entropy_bound, sampler.confidence_threshold, sampler.early_stop,
+                sampler.self_conditioning
   execution     eager | compiled | cuda_graph
   measure       screening | publish (8 fresh processes); measure.num_repeats
-  backend       native | transformers (bf16, fp32) | simulated;
+  backend       native | transformers (bf16, fp32) | openai | simulated;
+                backend.url, backend.served_model, backend.connections,
+                backend.rate_per_s, backend.arrivals, backend.metrics_url,
+                backend.launch.engine=transformers|vllm|sglang|llama_cpp|command (openai);
                 backend.experts=grouped_mm|batched_mm|eager,
                 backend.attention=sdpa|eager, backend.cache=dynamic|static,
                 backend.compiled=true|false (transformers)
