@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.preregistration import EXCLUSIONS, State, deviations, standing
+from bench.report.served import changed_servers
 from bench.report.style import plural
 from bench.report.view import View
 
@@ -25,6 +26,7 @@ class Notice:
 def notices(view: View) -> list[Notice]:
     """Every limit of this run a reader has to know before quoting a number, the gravest first."""
     found = [*_validity(view), *_plan(view)]
+    found += [Notice("The server changed", text, True) for text in changed_servers(view)]
     if view.simulated:
         text = "No model ran: these are numbers of a simulation, made to test the harness."
         found.append(Notice("Simulated", text, True))

@@ -83,6 +83,24 @@ def _own(table: pd.DataFrame, point: Point) -> pd.DataFrame:
     return table if table.empty else table[table["point_id"] == point.point_id]
 
 
+def changed_servers(view: View) -> list[str]:
+    """A sentence an address at which different servers answered different points of the run."""
+    configs = view.info.get("config") or {}
+    found: dict[str, dict[str, list[str]]] = {}
+    for point in view.points:
+        backend = (configs.get(point.point_id) or {}).get("backend") or {}
+        if point.served and backend.get("url"):
+            said = point.text("server") or "one that says nothing of itself"
+            found.setdefault(str(backend["url"]), {}).setdefault(said, []).append(point.name)
+    return [
+        f"At {url} different servers answered: "
+        + "; ".join(f"{said} ({', '.join(names)})" for said, names in servers.items())
+        + "."
+        for url, servers in found.items()
+        if len(servers) > 1
+    ]
+
+
 def failed_requests_table(view: View) -> Table | None:
     """Requests without an answer by point and reason, with what was said of the first one."""
     failed = view.tables["failed_requests"]

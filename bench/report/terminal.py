@@ -7,11 +7,13 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.report.findings import standout
+from bench.report.served import changed_servers
 from bench.report.style import Estimate, digits
 from bench.report.tables import Cell, measured, share, steps
 from bench.report.view import Point, Run, View
 
 _WIDTH = 100
+_NOTE = 26  # characters that the first column has room for
 
 
 def print_summary(run: Run, console: Console | None = None) -> None:
@@ -28,14 +30,15 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     if view.emulated:
         remarks.append("Precision is emulated on this CPU; its ratios say nothing about GPUs.")
     remarks += [_load(point) for point in view.points if point.served]
+    remarks += changed_servers(view)
     if remarks:
         out.print(Text(" ".join(remarks), style="dim"))
 
 
 def _load(point: Point) -> str:
     """The rate of a load as a whole, and what it lacks."""
-    failed, reason = point.count("failed_requests"), point.text("validity_reason")
-    said = f"; {reason}" if failed and point.usable else ""
+    reason = point.text("validity_reason")
+    said = f"; {reason}" if reason and point.usable else ""
     return f"{point.name}: {digits(point.number('system_tok_per_s'))} tok/s all together{said}."
 
 
@@ -61,7 +64,7 @@ def _table(view: View) -> Table:
 def _cells(point: Point) -> tuple[Cell, ...]:
     speed = point.estimate("delivered_tok_per_s")
     return (
-        Cell(point.decoding, "" if point.usable else "INVALID"),
+        Cell(point.decoding, _standing(point)),
         Cell(point.precision, "emul." if point.flag("emulated") else ""),
         measured(speed, point),
         steps(point),
@@ -70,6 +73,12 @@ def _cells(point: Point) -> tuple[Cell, ...]:
         share(point.estimate("net_correction"), signed=True),
         share(point.estimate("repaired_share")),
     )
+
+
+def _standing(point: Point) -> str:
+    """What tells a point from others of its kind, and that it is invalid; cut to what fits."""
+    said = " ".join(filter(None, ("" if point.usable else "INVALID", point.variant)))
+    return said if len(said) <= _NOTE else f"{said[: _NOTE - 1]}…"
 
 
 def _text(cell: Cell) -> str:

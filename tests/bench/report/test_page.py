@@ -7,6 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -189,3 +190,17 @@ def test_the_terminal_table_fits_100_columns(tmp_path: Path) -> None:
         assert sum(line.startswith(decoding) for line in lines) == 2
     assert "Diffusion delivers" in text
     assert "…" not in text
+
+
+def test_points_of_a_kind_are_told_apart_in_the_terminal(tmp_path: Path) -> None:
+    run = synthetic_run(tmp_path, num_prompts=6, num_repeats=1)
+    first = run.points["point_id"].iloc[0]
+    kind = "-".join(first.split("-")[:2])
+    names = [f"{kind}-connections={n}" for n in (1, 16)]
+    twice = pd.concat(
+        [run.points[run.points["point_id"] == first].assign(point_id=name) for name in names]
+    )
+    console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
+    print_summary(replace(run, points=twice), console)
+    lines = [line.split()[0] for line in console.export_text().splitlines() if line.strip()]
+    assert [line for line in lines if "=" in line] == ["connections=1", "connections=16"]
