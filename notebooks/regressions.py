@@ -46,7 +46,8 @@ def verdicts(comparison):
 # ## The same commit twice
 #
 # No two numbers are equal, and nothing is a regression. A rule that looks at numbers alone ("more than
-# 1 % slower fails") would cry wolf every day.
+# 1 % slower fails") would cry wolf every day. AMBIGUOUS is an answer, too: these processes differ so much
+# that a change as large as the bound of 2 % can be neither shown nor excluded. It never passes for "fine".
 
 # %%
 verdicts(same)
@@ -66,7 +67,7 @@ verdicts(slowed)
 # %%
 (point,) = slowed.points
 for cause in point.causes:
-    print(cause)
+    print(cause.text)
 
 # %% [markdown]
 # Steps, answers and accuracy are the same, prompt by prompt. So the model does what it did, and each of
