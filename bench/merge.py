@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.metrics import other_servers
 from bench.parquet import read_parts, write_table
 from bench.roofline import floor_columns
 from bench.shards import SHARDS, Shard, check_folders, failure_folders, shards
@@ -78,6 +79,7 @@ def _point(own: list[Shard], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = {name: table[table["config_hash"] == config_hash] for name, table in tables.items()}
     row = point_row({name: rows[name] for name in _NEEDED}, notes[0]["knobs"])
     row |= _circumstances(notes)
+    row |= other_servers(row, [note["knobs"].get("server") for note in notes])
     distinct, weights = row["distinct_experts_per_layer"], notes[0]["weight_bytes"]
     if distinct is not None and weights is not None:
         row["weight_bytes_per_step"] = weights["fixed"] + distinct * weights["per_expert"]

@@ -168,7 +168,7 @@ def position_rows(
         for canvas in request.canvases
         if canvas.argmax is not None and not canvas.row_ended
     ]
-    traced.sort(key=lambda pair: (-pair[1].steps, pair[0].request_id, pair[1].canvas_index))
+    traced.sort(key=lambda pair: (-(pair[1].steps or 0), pair[0].request_id, pair[1].canvas_index))
     taken: dict[str, list[tuple[int, int]]] = {}
     for request, canvas in traced:
         own = taken.setdefault(request.task, [])

@@ -51,6 +51,12 @@ def check_served(config: RunConfig, workload: Workload, architecture: ModelConfi
         )
     if length is None and (backend.max_denoising_steps is not None or not backend.early_stop):
         raise ValueError("backend.max_denoising_steps and early_stop belong to a diffusion model")
+    silence_s, longest_s = config.measure.timeout_s, backend.connect_s + backend.whole_s
+    if longest_s > silence_s:
+        raise ValueError(
+            f"measure.timeout_s is {silence_s:g}, which ends the process while one request may "
+            f"still wait; valid: {longest_s:g} (backend.connect_s and backend.whole_s) or more"
+        )
     _check_sampler(config, backend)
     _launch(config, backend)
     if isinstance(config.workload, FixedWorkConfig):

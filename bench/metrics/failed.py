@@ -1,4 +1,7 @@
-"""Requests without an answer: what they make of a point, in words."""
+"""What servers do to a point, in words: requests without an answer, another server half-way."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -20,6 +23,28 @@ def few_failed(num_answers: int, failed: pd.DataFrame) -> list[str]:
     if failed.empty or many_failed(num_answers, failed):
         return []
     return [_counted(total, failed)]
+
+
+def other_servers(row: dict[str, Any], told: Sequence[str | None]) -> dict[str, Any]:
+    """What changes in a point's row where its processes were answered by different servers.
+
+    A run that is resumed later may find another version; its point is of low validity.
+
+    Args:
+        told: what each process's server says it is, "VERSION as COMMAND" where it was started for
+            it: of these the version alone tells two apart, as each has a port of its own.
+    """
+    versions = list(dict.fromkeys((said or "unnamed").partition(" as ")[0] for said in told))
+    if len(versions) < 2:
+        return {}
+    found: dict[str, Any] = {"server": ", ".join(versions)}
+    if row["validity"] != "invalid":
+        reason = f"answered by different servers: {', '.join(versions)}"
+        found |= {
+            "validity": "low_validity",
+            "validity_reason": ", ".join(filter(None, (row["validity_reason"], reason))),
+        }
+    return found
 
 
 def _counted(total: int, failed: pd.DataFrame) -> str:

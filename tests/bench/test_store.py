@@ -90,3 +90,15 @@ def test_reading_a_finished_run_needs_no_scipy(tmp_path: Path) -> None:
         "assert 'scipy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True)
+
+
+def test_a_folder_is_released_on_every_way_out(tmp_path: Path) -> None:
+    def leave(error: BaseException) -> None:
+        with RunFolder.reopen(tmp_path / "run"):
+            raise error
+
+    RunFolder.create(tmp_path / "run", {}).release()
+    for error in (ValueError("bad"), KeyboardInterrupt()):
+        with pytest.raises(type(error)):
+            leave(error)
+    RunFolder.reopen(tmp_path / "run").release()

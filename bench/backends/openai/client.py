@@ -19,6 +19,7 @@ from typing import Self
 import httpcore2 as httpcore
 
 from bench.backends.openai.events import Answer, Ask, Failure
+from bench.backends.openai.fetch import checked_tls
 from bench.backends.openai.judge import (
     HTTP_ERRORS,
     StreamError,
@@ -57,7 +58,7 @@ class Deadlines:
     connect_s: float = 10.0
     first_byte_s: float = 600.0
     gap_s: float = 120.0
-    whole_s: float = 3600.0
+    whole_s: float = 1500.0
 
 
 class Client:
@@ -97,7 +98,7 @@ class Client:
         if self._key is not None:
             self._headers.append(("Authorization", f"Bearer {self._key}"))
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls or ssl.create_default_context(),
+            ssl_context=tls or checked_tls(url),
             max_connections=connections,
             max_keepalive_connections=connections,
             keepalive_expiry=_LONGEST_IDLE_S,

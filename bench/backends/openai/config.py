@@ -67,7 +67,7 @@ class OpenAiConfig(BackendConfig):
     connect_s: float = 10.0
     first_byte_s: float = 600.0
     gap_s: float = 120.0
-    whole_s: float = 3600.0
+    whole_s: float = 1500.0
 
     def __post_init__(self) -> None:
         self._check_address()

@@ -16,7 +16,7 @@ class Failure:
             stalled, too_slow, disconnected (before an answer began), reset (within one),
             protocol_error, redirect_refused, http_NNN (a status other than 200), not_a_stream,
             encoded, malformed_event, too_long_line, in_band_error, no_finish_reason,
-            finish_REASON (any other than stop and length).
+            finish_REASON (any other than stop and length), not_sent (nobody had answered before).
         detail: what the server or the system said, cut to one line.
     """
 

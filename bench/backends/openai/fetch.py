@@ -35,6 +35,11 @@ class FetchError(Exception):
         self.reason = reason
 
 
+def checked_tls(url: str) -> ssl.SSLContext | None:
+    """The system's certificates; none for plain HTTP, as reading them takes a moment."""
+    return ssl.create_default_context() if url.lower().startswith("https:") else None
+
+
 async def get(url: str, deadline_s: float, headers: Sequence[Header] = ()) -> Page:
     """Reads a page.
 
@@ -46,7 +51,7 @@ async def get(url: str, deadline_s: float, headers: Sequence[Header] = ()) -> Pa
         async with (
             asyncio.timeout(deadline_s),
             httpcore.AsyncConnectionPool(
-                ssl_context=ssl.create_default_context(), network_backend=ArrivalBackend()
+                ssl_context=checked_tls(url), network_backend=ArrivalBackend()
             ) as pool,
             pool.stream("GET", url, headers=list(headers)) as response,
         ):

@@ -38,12 +38,17 @@ async def closed_loop(
 
 
 async def open_loop(
-    asks: Iterable[Ask], arrivals_s: Iterable[float], ask_server: AskServer, on_answer: OnAnswer
+    asks: Iterable[Ask],
+    arrivals_s: Iterable[float],
+    ask_server: AskServer,
+    on_answer: OnAnswer,
+    at_once: Callable[[], bool] = lambda: False,
 ) -> float:
     """Sends each request at its time, however many are then under way.
 
     Args:
         arrivals_s: seconds after now, at least one a request.
+        at_once: whether the rest waits for its times no more.
 
     Returns:
         The most seconds by which a request was sent late: a client that cannot keep up.
@@ -56,7 +61,8 @@ async def open_loop(
     begin = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for at_s, ask in zip(arrivals_s, asks, strict=False):
-            await asyncio.sleep(max(0.0, begin + at_s - time.perf_counter()))
-            latest = max(latest, time.perf_counter() - begin - at_s)
+            if not at_once():
+                await asyncio.sleep(max(0.0, begin + at_s - time.perf_counter()))
+                latest = max(latest, time.perf_counter() - begin - at_s)
             group.create_task(one(ask))
     return latest

@@ -12,6 +12,7 @@ from bench.backends.capabilities import Capabilities
 from bench.backends.openai.arrivals import read_arrivals
 from bench.backends.openai.config import OpenAiConfig
 from bench.backends.openai.outcomes import answered_request, failed_request
+from bench.backends.openai.patience import Patience
 from bench.backends.openai.reconcile import AIPERF, VLLM, Seen, aiperf, vllm_bench_serve
 from bench.backends.openai.request import Endpoint
 from bench.backends.openai.session import OpenAiSession, Outcome, RunNote
@@ -67,6 +68,7 @@ class ServedSession:
     ) -> None:
         self._config, self._model, self._server = config, model, server
         self._stack = stack
+        self._patience = Patience()
 
     @property
     def identity(self) -> Identity:
@@ -187,6 +189,7 @@ class ServedSession:
             ignore_eos=self._model.ignore_eos,
             tokenizer=self._model.tokenizer,
             seed=seed,
+            patience=self._patience,
         )
 
     def _given(self, prompts: Sequence[Prompt]) -> list[Prompt]:

@@ -22,6 +22,7 @@ from bench.backends.openai.fetch import FetchError, get
 from bench.backends.openai.judge import FINISHES, one_line
 from bench.backends.openai.load import closed_loop, open_loop
 from bench.backends.openai.metrics import ServerWork, contradicts, server_work, totals
+from bench.backends.openai.patience import Patience
 from bench.backends.openai.request import Endpoint
 from bench.backends.openai.tokens import TokenCount, TokenEnds, count_tokens
 from bench.workloads import Prompt
@@ -84,6 +85,7 @@ class OpenAiSession:
             server does not tell chunk by chunk unknown.
         ignore_eos: whether answers go on after an end.
         seed: of the times at which requests are sent, where they are random.
+        patience: shared with other loads of the same server.
     """
 
     def __init__(
@@ -94,9 +96,11 @@ class OpenAiSession:
         ignore_eos: bool = False,
         tokenizer: Tokenizer | None = None,
         seed: int | str = 0,
+        patience: Patience | None = None,
     ) -> None:
         self._config = config
         self._seed = seed
+        self._patience = patience or Patience()
         self._max_new_tokens = max_new_tokens
         self._knobs = config.request(ignore_eos=ignore_eos)
         self._token_ends = None if tokenizer is None else token_ends(tokenizer)
@@ -144,15 +148,31 @@ class OpenAiSession:
             deadlines=deadlines(config),
             key_variable=config.key_variable,
         )
+        patience = self._patience
+        patience.begin()
+
+        async def ask(asked: Ask) -> Answer:
+            if patience.over is not None:
+                return patience.unsent(asked)
+            answer = await client.ask(asked)
+            patience.note(answer)
+            return answer
+
         async with client:
             arrivals_s = None if config.closed else self._arrivals()
             before = await self._counters()
             begin_s = time.perf_counter()
             late_s = None
             if arrivals_s is None:
-                await closed_loop(self._asks(prompts), config.connections, client.ask, judged)
+                await closed_loop(self._asks(prompts), config.connections, ask, judged)
             else:
-                late_s = await open_loop(self._asks(prompts), arrivals_s, client.ask, judged)
+                late_s = await open_loop(
+                    self._asks(prompts),
+                    arrivals_s,
+                    ask,
+                    judged,
+                    at_once=lambda: patience.over is not None,
+                )
             window_s = begin_s, time.perf_counter()
             after = await self._counters()
         work = self._work(before, after)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 from bench import open_run
 from bench.build import build_sessions, build_workload, check_points, decoding_of
 from bench.collect import point_note, repeat_tables, telemetry_tables
-from bench.compose import Point, compose_points
+from bench.compose import Point, _digest, compose_points, restore_point
 from bench.merge import empty, publish_tables
 from bench.plan import blocks
 from bench.report import render
@@ -70,21 +71,54 @@ def slow(seconds: float, script: Script = ANSWER) -> Script:
     return later
 
 
+Knobs = Mapping[str, Any]
+"""Values of a configuration by dotted keys."""
+
+
+@cache
+def composed(*overrides: str) -> Point:
+    """The usual point with some of it overridden; composing takes longer than asking."""
+    own = [*USUAL, "backend.url=http://127.0.0.1:1/v1", *overrides]
+    (point,) = compose_points(own, decoding_of, default_sweep=False)
+    return point
+
+
+def changed(knobs: Knobs, point: Point | None = None) -> Point:
+    """A point, the usual one if none is given, as it would be composed with other knobs."""
+    point = point or composed()
+    resolved = deepcopy(point.resolved)
+    for key, value in knobs.items():
+        *groups, name = key.split(".")
+        place = resolved
+        for group in groups:
+            place = place[group]
+        assert name in place, key
+        place[name] = value
+    named = "-".join([point.point_id, *(f"{key}={value}" for key, value in knobs.items())])
+    return restore_point(named.replace("/", "_"), _digest(resolved), resolved)
+
+
 def ran(
     folder: Path,
     choose: Callable[[int], Script],
-    *overrides: str,
+    *points: Knobs,
     pages: Mapping[str, Script] | None = None,
+    page: bool = False,
 ) -> tuple[Run, Server]:
-    """A run as the command makes it, in this process; PORT in an override is the server's."""
+    """A run as the command makes it, in this process: a point for each of the knobs.
+
+    Args:
+        page: whether its page and plots are drawn, which takes seconds.
+    """
     with running(Scripts(choose, pages or {})) as server:
-        told = (o.replace("PORT", str(server.port)) for o in overrides)
-        return measured(folder, [*USUAL, f"backend.url={server.url}", *told]), server
+        at = changed({"backend.url": server.url})
+        at = replace(at, point_id=composed().point_id)
+        own = [changed(knobs, at) for knobs in points or ({},)]
+        return measured(folder, own, page=page), server
 
 
-def measured(folder: Path, overrides: Sequence[str]) -> Run:
-    """The points of overrides, measured here, merged and with their page."""
-    points = compose_points(overrides, decoding_of, default_sweep=False)
+def measured(folder: Path, points: Sequence[Point], *, page: bool = False) -> Run:
+    """Points, measured here and merged."""
     check_points([point.config for point in points])
     configs = {point.point_id: point.resolved for point in points}
     run_folder = RunFolder.create(folder, {"config": configs, "points": list(configs)})
@@ -101,7 +135,8 @@ def measured(folder: Path, overrides: Sequence[str]) -> Run:
     run_folder.note(finished=True)
     run_folder.release()
     run = open_run(folder)
-    render(run)
+    if page:
+        render(run)
     return run
 
 
@@ -109,11 +144,8 @@ Tables = dict[str, pd.DataFrame]
 
 
 @cache
-def _point(model: str) -> Point:
-    """Composing takes as long as asking; knobs are changed afterwards."""
-    own = [*USUAL, "backend.url=http://127.0.0.1:1/v1", f"model={model}"]
-    (point,) = compose_points(own, decoding_of, default_sweep=False)
-    return point
+def _empty(name: str) -> pd.DataFrame:
+    return empty(name)
 
 
 def tabled(
@@ -127,7 +159,7 @@ def tabled(
     **knobs: Any,
 ) -> tuple[dict[str, Any], Tables, Server]:
     """The point's row and its tables, without a folder; PORT in a knob is the server's."""
-    point = _point(model)
+    point = composed() if model == "tiny-diffusion" else composed(f"model={model}")
     with running(Scripts(choose, pages or {})) as server:
         told = {
             name: value.replace("PORT", str(server.port)) if isinstance(value, str) else value
@@ -151,7 +183,7 @@ def tabled(
             parts += [telemetry_tables(run, repeat, found.window_s, [], "here")]
         close([session])
     tables = {
-        name: pd.concat([part[name] for part in parts if name in part] or [empty(name)])
+        name: pd.concat([part[name] for part in parts if name in part] or [_empty(name)])
         for name in COLUMNS
         if name != "points"
     }

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 from bench.backends.openai.metrics import COMMITTED, GENERATED, POSITIONS, STEPS
-from bench.build import build_sessions, check_points, decoding_of
-from bench.compose import compose_points
-from bench.plan import blocks
+from bench.build import build_sessions, check_points
 from bench.report import print_summary
 from bench.store import Run
 from tests.bench.backends.openai.running import (
     ANSWER,
-    USUAL,
+    Knobs,
+    changed,
+    composed,
     every,
     ran,
     slow,
@@ -33,7 +33,7 @@ from tests.bench.backends.openai.scripted_server import (
 )
 from tests.bench.backends.openai.test_bad_servers import BAD
 
-SHORT = ("connect_s=1", "first_byte_s=1", "gap_s=0.8", "whole_s=1.6")
+SHORT = {"connect_s": 1.0, "first_byte_s": 1.0, "gap_s": 0.8, "whole_s": 1.6}
 NO_SHORT_LINE = "too long a line"  # is one for the limit by itself, of 10 MB
 TEN_MEGABYTES = sends(*[b"data: " + b"x" * 1_000_000] * 11)
 
@@ -51,8 +51,8 @@ def test_every_bad_server_is_a_row_and_the_others_go_on(tmp_path: Path) -> None:
     run, _ = ran(
         tmp_path / "run",
         lambda i: scripts[i],
-        *("backend.connections=8", f"workload.num_prompts={len(scripts)}"),
-        *(f"backend.{deadline}" for deadline in SHORT),
+        {"backend.connections": 8, "workload.num_prompts": len(scripts)}
+        | {f"backend.{name}": seconds for name, seconds in SHORT.items()},
     )
     failed = run.table("failed_requests")
     assert failed is not None
@@ -62,13 +62,11 @@ def test_every_bad_server_is_a_row_and_the_others_go_on(tmp_path: Path) -> None:
     assert (point["validity"], point["failed_requests"]) == ("invalid", len(cases))
     told = f"requests_failed: {len(cases)} of {len(scripts)} requests failed: malformed_event"
     assert point["validity_reason"].startswith(told)
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert f"Requests without an answer ({len(cases)})" in page
     print_summary(run)
 
 
 def test_a_run_knows_what_a_server_tells_and_nothing_else(tmp_path: Path) -> None:
-    run, _ = ran(tmp_path / "run", every(ANSWER), "measure.num_repeats=2")
+    run, _ = ran(tmp_path / "run", every(ANSWER), {"measure.num_repeats": 2}, page=True)
     point = only(run)
     assert (point["validity"], point["num_canvases"], point["num_requests"]) == ("valid", 8, 8)
     assert run.requests["slots_committed"].tolist() == [64] * 8
@@ -98,16 +96,10 @@ def test_a_run_knows_what_a_server_tells_and_nothing_else(tmp_path: Path) -> Non
 
 
 def test_connections_are_an_axis_of_one_process(tmp_path: Path) -> None:
-    overrides = ("backend.connections=1,4", "workload.num_prompts=8")
-    points = compose_points(
-        [*USUAL, "backend.url=http://127.0.0.1:1/v1", *overrides], decoding_of, default_sweep=False
-    )
-    (tasks,) = blocks(points, set(), 0)
-    assert [len(task.points) for task in tasks] == [2]
-    run, _ = ran(tmp_path / "run", every(slow(0.05)), *overrides)
+    axis = [{"workload.num_prompts": 8, "backend.connections": n} for n in (1, 4)]
+    run, _ = ran(tmp_path / "run", every(slow(0.05)), *axis)
     by_id = run.points.set_index("point_id")
-    one, four = (by_id.loc[f"diffusion-fp32-connections={n}"] for n in (1, 4))
-    assert (one["connections"], four["connections"]) == (1, 4)
+    one, four = (by_id[by_id["connections"] == n].iloc[0] for n in (1, 4))
     for n, row in ((1, one), (4, four)):
         own = run.requests[run.requests["point_id"] == row.name].sort_values("sent_s")
         ends = own["sent_s"] + own["wall_s"]
@@ -164,7 +156,7 @@ def test_failures_and_validity(num_failed: int, validity: str, reason: str) -> N
 
 
 def test_a_run_without_any_answer_has_a_page(tmp_path: Path) -> None:
-    run, _ = ran(tmp_path / "run", every(refuses("503 Unavailable", b"later")))
+    run, _ = ran(tmp_path / "run", every(refuses("503 Unavailable", b"later")), page=True)
     point = only(run)
     assert (run.requests, point["delivered_tok_per_s"], point["accuracy"]) == (None, None, None)
     assert (point["validity"], point["num_processes"], point["num_prompts"]) == ("invalid", 1, 4)
@@ -300,7 +292,8 @@ def test_the_key_is_nowhere_in_a_run_and_hostile_text_is_escaped(
     run, server = ran(
         tmp_path / "run",
         lambda i: loud[i],
-        "backend.key_variable=MY_ENDPOINT",
+        {"backend.key_variable": "MY_ENDPOINT"},
+        page=True,
         pages={
             "/v1/models": refuses("200 OK", models),
             "/version": refuses("200 OK", json.dumps({"version": KEY}).encode()),
@@ -316,52 +309,62 @@ def test_the_key_is_nowhere_in_a_run_and_hostile_text_is_escaped(
     assert not [name for name, content in files.items() if KEY.encode() in content]
     assert KEY not in printed.out + printed.err
     page = (run.path / "report.html").read_text()
+    assert "Requests without an answer (3)" in page
     assert "&lt;script&gt;alert(1)" in page
     assert HOSTILE not in page
 
 
+FIXED = ("workload=fixed_work", "weights=dummy")
+
+
 @pytest.mark.parametrize(
-    ("overrides", "words"),
+    ("group", "knobs", "words"),
     [
-        (("batch_size=2",), "batch_size with backend=openai is 2; it must be 1"),
-        (("backend.canvas_length=16",), "backend.canvas_length is 16; valid: 32"),
-        (("sampler.max_denoising_steps=8",), "sampler.max_denoising_steps=8 is told to no server"),
-        (("sampler.entropy_bound=0.2",), "sampler.entropy_bound=0.2 is told to no server"),
-        (("workload=fixed_work", "weights=dummy"), "valid: backend.endpoint=completions"),
+        ((), {"batch_size": 2}, "batch_size with backend=openai is 2; it must be 1"),
+        ((), {"backend.canvas_length": 16}, "backend.canvas_length is 16; valid: 32"),
+        ((), {"sampler.max_denoising_steps": 8}, "sampler.max_denoising_steps=8 is told to no"),
+        ((), {"sampler.entropy_bound": 0.2}, "sampler.entropy_bound=0.2 is told to no server"),
+        ((), {"measure.timeout_s": 1500.0}, "measure.timeout_s is 1500, which ends the process"),
+        (FIXED, {}, "valid: backend.endpoint=completions"),
         (
-            ("workload=fixed_work", "weights=dummy", "backend.endpoint=completions"),
+            FIXED,
+            {"backend.endpoint": "completions"},
             "needs backend.max_denoising_steps=N backend.early_stop=false",
         ),
-        (("weights=dummy",), "weights=dummy has no tokenizer"),
-        (("precision=fp32,bf16",), "precision is fp32 and bf16 with one server"),
-        (("model=tiny-diffusion,tiny-autoregressive",), "model is tiny-diffusion and tiny-auto"),
+        ((), {"weights": "dummy"}, "weights=dummy has no tokenizer"),
         (
-            ("model=tiny-autoregressive", "backend.max_denoising_steps=4"),
+            ("model=tiny-autoregressive",),
+            {"backend.max_denoising_steps": 4},
             "belong to a diffusion model",
         ),
-        (("backend.connections=2", "backend.rate_per_s=3"), "are different loads"),
-        (("backend.arrivals=/nowhere",), "backend.arrivals=/nowhere cannot be read"),
+        ((), {"backend.connections": 2, "backend.rate_per_s": 3.0}, "are different loads"),
+        ((), {"backend.arrivals": "/nowhere"}, "backend.arrivals=/nowhere cannot be read"),
         (
-            ("backend.launch.engine=vllm",),
-            r"backend.url is http://127.0.0.1:1/v1 with backend.launch.engine=vllm",
+            (),
+            {"backend.launch.engine": "vllm"},
+            "backend.url is http://127.0.0.1:1/v1 with backend.launch.engine=vllm",
         ),
     ],
 )
-def test_what_is_refused_before_anything_is_asked(overrides: tuple[str, ...], words: str) -> None:
-    usual = [*USUAL, "backend.url=http://127.0.0.1:1/v1"]
-    with pytest.raises(ValueError, match=words.replace("(", r"\(")):
-        check_points(
-            [
-                point.config
-                for point in compose_points([*usual, *overrides], decoding_of, default_sweep=False)
-            ]
-        )
+def test_what_is_refused_before_anything_is_asked(
+    group: tuple[str, ...], knobs: Knobs, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        check_points([changed(knobs, composed(*group)).config])
+
+
+def test_one_server_serves_one_model() -> None:
+    other = {"precision": "bf16"}
+    with pytest.raises(ValueError, match="precision is fp32 and bf16 with one server"):
+        check_points([composed().config, changed(other).config])
+    sibling = composed("model=tiny-autoregressive")
+    with pytest.raises(ValueError, match="model is tiny-diffusion and tiny-auto"):
+        check_points([composed().config, sibling.config])
 
 
 def test_too_few_times_are_refused(tmp_path: Path) -> None:
     (tmp_path / "times.txt").write_text("0\n1\n")
-    own = [*USUAL, "backend.url=http://127.0.0.1:1/v1", f"backend.arrivals={tmp_path}/times.txt"]
-    (point,) = compose_points(own, decoding_of, default_sweep=False)
+    point = changed({"backend.arrivals": f"{tmp_path}/times.txt"})
     with pytest.raises(ValueError, match="holds 2 times for 4 prompts"):
         check_points([point.config])
 
@@ -379,11 +382,8 @@ def test_a_server_that_cannot_be_asked_ends_the_run(models: Script, words: str) 
 
 
 def test_nobody_listens() -> None:
-    (point,) = compose_points(
-        [*USUAL, "backend.url=http://127.0.0.1:1/v1"], decoding_of, default_sweep=False
-    )
     with pytest.raises(ValueError, match="connect_refused"):
-        build_sessions(["p"], [point.config], 0)
+        build_sessions(["p"], [composed().config], 0)
 
 
 @pytest.mark.parametrize("page", [refuses("404 No", b"x"), refuses("200 OK", b"[" * 99_999)])

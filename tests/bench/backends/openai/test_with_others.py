@@ -3,6 +3,7 @@
 import json
 import sys
 import tracemalloc
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,15 @@ from bench.plan import blocks
 from bench.preview import print_plan
 from bench.workloads import Prompt
 from model.tiny.tokenizer import build_tokenizer
-from tests.bench.backends.openai.running import ANSWER, USUAL, every, measured, ran
+from tests.bench.backends.openai.running import (
+    ANSWER,
+    USUAL,
+    changed,
+    composed,
+    every,
+    measured,
+    ran,
+)
 from tests.bench.backends.openai.scripted_server import Script, refuses, sends, text_event
 from tests.bench.backends.openai.test_session import running
 
@@ -31,7 +40,9 @@ def test_a_native_and_a_served_run_are_compared_by_prompt(
 ) -> None:
     """A server that answers as our engine did, but for one prompt, which it answers wrongly."""
     asked = [each for each in USUAL if not each.startswith("backend")]
-    native = measured(tmp_path / "a", [*asked, "measure.max_repairs=0", "trace=counts"])
+    asked += ["measure.max_repairs=0", "measure.num_routing_prompts=0", "trace=counts"]
+    asked += ["measure.max_warmup_prompts=0"]
+    native = measured(tmp_path / "a", compose_points(asked, decoding_of, default_sweep=False))
     first = native.requests
     scripts: dict[str, Script] = {"/v1/models": refuses("404 No", b"")}
     for row in first.itertuples():
@@ -39,7 +50,8 @@ def test_a_native_and_a_served_run_are_compared_by_prompt(
         finish = "stop" if row.finish_reason == "eos" else "length"
         scripts[row.prompt] = sends(text_event(text, finish=finish, usage=row.delivered_tokens))
     with running(scripts) as server:
-        measured(tmp_path / "b", [*USUAL, f"backend.url={server.url}"])
+        own = replace(changed({"backend.url": server.url}), point_id=native.points["point_id"][0])
+        measured(tmp_path / "b", [own])
     told = json.loads(native.points["capabilities"].iloc[0])
     assert (told["steps"], told["seeds"]) == ("per_canvas", True)
     assert told["missing"]["net_correction"] == "trace=counts keeps no positions"
@@ -104,7 +116,8 @@ def test_a_server_is_started_for_the_points_of_a_process_and_ended(tmp_path: Pat
         "backend.launch.engine=command",
         f"backend.launch.args=['{sys.executable}','-S','{script}','{{port}}']",
     ]
-    run = measured(tmp_path / "run", [*own, "backend.connections=1,2"])
+    (first,) = compose_points(own, decoding_of, default_sweep=False)
+    run = measured(tmp_path / "run", [first, changed({"backend.connections": 2}, first)])
     points = run.points.to_dict("records")
     assert [point["validity"] for point in points] == ["valid", "valid"]
     for point in points:
@@ -113,22 +126,21 @@ def test_a_server_is_started_for_the_points_of_a_process_and_ended(tmp_path: Pat
         assert point["cpu"] is not None
         assert point["drafter"] != "none"  # a command of one's own may draft
     assert mine(str(script)) == []
-    with_server = [*own, "backend.connections=1", "sampler.max_denoising_steps=8,16"]
+    capped = changed({"sampler.max_denoising_steps": 8}, first)
     with pytest.raises(ValueError, match="max_denoising_steps cannot be set for engine=command"):
-        measured(tmp_path / "other", with_server)
+        measured(tmp_path / "other", [capped])
 
 
 def test_what_a_started_server_shares() -> None:
     """Loads share a process and its server; other steps are another server, and one at a time."""
     own = [each for each in USUAL if "served_model" not in each]
-    points = compose_points(
-        [
-            *(*own, "backend.launch.engine=transformers", "backend.connections=1,4"),
-            "sampler.max_denoising_steps=8,16",
-        ],
-        decoding_of,
-        default_sweep=False,
-    )
+    own += ["backend.launch.engine=transformers"]
+    (one,) = compose_points(own, decoding_of, default_sweep=False)
+    points = [
+        changed({"backend.connections": load, "sampler.max_denoising_steps": steps}, one)
+        for load in (1, 4)
+        for steps in (8, 16)
+    ]
     (tasks,) = blocks(points, set(), 0)
     assert [len(task.points) for task in tasks] == [2, 2]
     assert not fits_together([[p.config for p in task.points] for task in tasks])
@@ -139,8 +151,7 @@ def test_a_server_that_runs_needs_no_memory_here(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     own = [*USUAL, "backend.url=http://127.0.0.1:1/v1", "backend.connections=1,4"]
-    points = compose_points(own, decoding_of, default_sweep=False)
-    assert [need(point.config).total for point in points] == [0, 0]
+    assert need(composed().config).total == 0
     print_plan(own, default_sweep=False)
     assert "1 processes in 1 blocks" in capsys.readouterr().out
 
@@ -156,8 +167,8 @@ def test_requests_of_an_older_run_are_read(tmp_path: Path) -> None:
     assert found["slots_committed"].tolist() == [64] * 4
 
 
-def test_a_long_load_keeps_little_of_a_request() -> None:
-    """What stays of an answer of 20 canvases are records and times, not its ids or its bytes."""
+def long_load(num_answers: int, connections: int, held_bytes: Callable[[], int]) -> list[int]:
+    """Bytes held after each answer of 20 canvases."""
     events = [text_event("a" * 32, usage=32 * (i + 1)) for i in range(19)]
     script = sends(b"".join([*events, text_event("b", finish="length", usage=640)]))
     model = ServedModel(
@@ -174,19 +185,38 @@ def test_a_long_load_keeps_little_of_a_request() -> None:
     prompt = Prompt(0, "sort", "sort ab=", None)
     held: list[int] = []
     with running({prompt.text: script}) as server:
-        config = OpenAiConfig(url=server.url, served_model="dg", canvas_length=32)
+        config = OpenAiConfig(
+            url=server.url, served_model="dg", canvas_length=32, connections=connections
+        )
         session = ServedSession(config, model, server=None, stack=ExitStack())
 
         def ended() -> None:
             server.requests.clear()
-            held.append(tracemalloc.get_traced_memory()[0])
+            held.append(held_bytes())
 
-        tracemalloc.start()
-        try:
-            prompts = [replace(prompt, request_id=i) for i in range(60)]
-            session.answer_all(prompts, process_id=0, repeat=0, on_outcome=ended)
-        finally:
-            tracemalloc.stop()
+        prompts = [replace(prompt, request_id=i) for i in range(num_answers)]
+        found = session.answer_all(prompts, process_id=0, repeat=0, on_outcome=ended)
+    assert [len(request.canvases) for request in found.requests] == [20] * num_answers
+    return held
+
+
+def test_a_long_load_keeps_little_of_a_request() -> None:
+    """What stays of an answer of 20 canvases are records and times, not its ids or its bytes."""
+    tracemalloc.start()
+    try:
+        held = long_load(60, 1, lambda: tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
     grown_bytes = (held[-1] - held[20]) / (len(held) - 21)
     # The ids of its canvases and their slots alone would be 10 kB.
     assert grown_bytes < 9_000
+
+
+@pytest.mark.slow
+def test_memory_of_two_thousand_answers() -> None:
+    """Resident memory, with the server in the same process, grows by no more than the records."""
+    resident = psutil.Process().memory_info
+    held = long_load(2_000, 16, lambda: resident().rss)
+    per_answer_bytes = (held[-1] - held[200]) / (len(held) - 201)
+    print(f"{(held[-1] - held[200]) / 2**20:.1f} MiB more, {per_answer_bytes:,.0f} bytes an answer")
+    assert per_answer_bytes < 12_000
