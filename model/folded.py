@@ -74,7 +74,7 @@ class FoldedBlock(nn.Module):
         batch_size, length, size = x_BLD.shape
         x_TD = x_BLD.view(-1, size)
         qkv = torch.mm(unit(x_TD, self._floor), self._qkv_DP)
-        attended = self._attend(
+        attended = self.attend(
             qkv.view(batch_size, length, -1, self._geometry.head_dim),
             rope_LH,
             mask,
@@ -86,7 +86,7 @@ class FoldedBlock(nn.Module):
         x_TD = torch.addcmul(x_TD, unit(both_TD, self._floor), self._post_feedforward)
         return (x_TD * scalar).view(batch_size, length, size)
 
-    def _attend(
+    def attend(
         self,
         qkv_BLPH: Tensor,
         rope_LH: tuple[Tensor, Tensor],

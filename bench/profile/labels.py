@@ -45,7 +45,7 @@ def labelled(model: Transformer) -> Iterator[None]:
             if group is not None:
                 stack.enter_context(_ranged(module, group))
             if isinstance(module, FoldedBlock):
-                methods.append(("attention", module, "_attend"))
+                methods.append(("attention", module, "attend"))
             if isinstance(module, FeedForward):
                 methods.append((MERGED_FEED_FORWARD, module, "of"))
         for group, owner, method in methods:

@@ -169,7 +169,7 @@ REFUSED = [
 ]
 EACH = """
 import json, os, sys
-import bench.sweep
+import bench.serving, bench.sweep
 from bench.cli import main
 
 for place, arguments in enumerate(json.loads(sys.argv[1])):

@@ -34,7 +34,8 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Checked:
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["canvasbench", *arguments])
-        patch.setattr("bench.sweep.render", lambda run: run.path)  # pages are no part of it
+        page = "report.html"  # no part of it, and dear
+        patch.setattr("bench.sweep.render", lambda run: run.path / page)
         with (
             redirect_stdout(printed),
             redirect_stderr(io.StringIO()),

@@ -4,7 +4,7 @@ from bench.procurement.cell import Cell, NumberClass
 from bench.procurement.marks import Series, Stamp
 from bench.procurement.page import KeyFigure, Notice, Page, Section, Summary
 from bench.procurement.plots import Crossing, Floor, Line, Panel
-from bench.procurement.plots_cost import MemoryBar, Swing, Trade
+from bench.procurement.plots_cost import MemoryBar, SwingBar, Trade
 from bench.procurement.tables import Column, DataTable, amount
 
 HOSTILE = (
@@ -120,12 +120,12 @@ def trades() -> tuple[Trade, ...]:
     return tuple(found)
 
 
-def swings() -> tuple[Swing, ...]:
+def swings() -> tuple[SwingBar, ...]:
     return (
-        Swing("price of an hour, h200", "2.20", "4.10", 0.24, 0.45, True),
-        Swing(f"steps a canvas {HOSTILE[0]}", "12", "24", 0.26, 0.41, False),
-        Swing("utilisation", "40 %", "80 %", 0.38, 0.27, False),
-        Swing("power price", "0.08", "0.25", 0.30, 0.33, False),
+        SwingBar("price of an hour, h200", "2.20", "4.10", 0.24, 0.45, True),
+        SwingBar(f"steps a canvas {HOSTILE[0]}", "12", "24", 0.26, 0.41, False),
+        SwingBar("utilisation", "40 %", "80 %", 0.38, 0.27, False),
+        SwingBar("power price", "0.08", "0.25", 0.30, 0.33, False),
     )
 
 
@@ -165,7 +165,7 @@ def table(rows: int = 3, hostile: str = "") -> DataTable:
         )
         for index in range(rows)
     )
-    return DataTable("ranking", "Made-up ways to run made-up devices.", columns, made)
+    return DataTable("ranking", "Made-up ways to run made-up devices.", columns, made, 1)
 
 
 def page(uris: dict[str, str] | None = None, hostile: str = "") -> Page:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from bench.procurement.command import write_report
 from bench.procurement.page import html
+from bench.procurement.study import Study
+from tests.bench.procurement.conftest import EXAMPLE
 from tests.bench.procurement.synthetic import HOSTILE, page
-from tests.bench.procurement.test_plots import FIGURES
+from tests.bench.procurement.test_plots import FIGURES, figure
 from tests.browser import Browser, Page
 
 _A4_CONTENT_PX = (round((210 - 32) / 25.4 * 96), round((297 - 32) / 25.4 * 96))
@@ -26,10 +29,17 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch, house_style():
         patch.setattr("bench.report.figures.DPI", 50)
-        uris = {name: embedded(draw().save(folder)) for name, draw in FIGURES.items()}
+        uris = {name: embedded(figure(name).save(folder)) for name in FIGURES}
     path = folder / "report.html"
     path.write_text(html(page(uris, hostile=HOSTILE[0])), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="module")
+def looked_at(browser: Browser, file: Path) -> Iterator[Page]:
+    """One page for tests that only look at it."""
+    with browser.page(file.as_uri()) as page:
+        yield page
 
 
 @pytest.fixture
@@ -38,19 +48,19 @@ def opened(browser: Browser, file: Path) -> Iterator[Page]:
         yield page
 
 
-def test_it_is_quiet_and_asks_for_nothing(opened: Page) -> None:
-    assert opened.errors == []
-    assert opened.requests == []
-    assert "owned" not in opened.evaluate("document.title").replace(HOSTILE[0], "")
+def test_it_is_quiet_and_asks_for_nothing(looked_at: Page) -> None:
+    assert looked_at.errors == []
+    assert looked_at.requests == []
+    assert "owned" not in looked_at.evaluate("document.title").replace(HOSTILE[0], "")
 
 
 @pytest.mark.parametrize("width_px", [360, 1280])
 @pytest.mark.parametrize("dark", [False, True])
-def test_it_is_legible(opened: Page, width_px: int, dark: bool) -> None:
-    opened.resize(width_px, 900)
-    opened.prefer(dark=dark)
-    assert opened.evaluate("document.documentElement.scrollWidth") <= width_px
-    small = opened.evaluate(
+def test_it_is_legible(looked_at: Page, width_px: int, dark: bool) -> None:
+    looked_at.resize(width_px, 900)
+    looked_at.prefer(dark=dark)
+    assert looked_at.evaluate("document.documentElement.scrollWidth") <= width_px
+    small = looked_at.evaluate(
         """[...document.querySelectorAll("body *")]
         .filter(e => e.checkVisibility() && [...e.childNodes].some(
             n => n.nodeType === 3 && n.textContent.trim()))
@@ -59,7 +69,7 @@ def test_it_is_legible(opened: Page, width_px: int, dark: bool) -> None:
         """
     )
     assert small == []
-    assert _low_contrast(opened) == []
+    assert _low_contrast(looked_at) == []
 
 
 def test_tables_sort_on_click_and_by_keys(opened: Page) -> None:
@@ -93,14 +103,14 @@ def test_words_sort_too_and_rows_stay_whole(opened: Page) -> None:
     assert words == sorted(words)
 
 
-def test_everything_that_moves_can_be_reached_by_keys(opened: Page) -> None:
-    lost = opened.evaluate(
+def test_everything_that_moves_can_be_reached_by_keys(looked_at: Page) -> None:
+    lost = looked_at.evaluate(
         """[...document.querySelectorAll(".scroll, summary, thead button, nav a")]
         .filter(e => e.tabIndex < 0).length"""
     )
     assert lost == 0
-    opened.press("Tab")
-    assert opened.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    looked_at.press("Tab")
+    assert looked_at.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
 
 
 def test_print_has_the_answer_on_one_page_and_cuts_nothing_off(opened: Page) -> None:
@@ -122,6 +132,23 @@ def test_print_has_the_answer_on_one_page_and_cuts_nothing_off(opened: Page) -> 
     assert pdf.startswith(b"%PDF")
     assert {tuple(round(float(side)) for side in box) for box in _boxes(pdf)} == {(595, 842)}
     assert 3 <= len(_boxes(pdf)) <= 9
+
+
+def test_the_worked_examples_answer_fits_one_page(
+    browser: Browser, example: Study, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.procurement.command.PICTURES", ())
+        path = write_report(example, EXAMPLE / "inputs.yaml", [], tmp_path)
+    width_px, height_px = _A4_CONTENT_PX
+    with browser.page(path.as_uri()) as page:
+        page.resize(width_px, height_px)
+        page.prefer(printed=True)
+        sheet = "document.querySelector('.sheet').getBoundingClientRect().height"
+        assert page.evaluate(sheet) <= height_px
+        assert page.evaluate("document.querySelector('#leaders .chosen th').innerText").endswith(
+            "recommended"
+        )
 
 
 def _numbers(cells: list[str]) -> list[float]:

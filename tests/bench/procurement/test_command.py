@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,18 @@ from typer.testing import CliRunner
 from bench import cli, open_run
 from bench.procurement.command import NOT_ANSWERED, plain, procure, study_of
 from bench.procurement.inputs import read_inputs
-from bench.procurement.listing import tables
+from bench.procurement.listing import ranking, tables
 from bench.procurement.listing_beside import inputs_table
-from bench.procurement.study import Study
+from bench.procurement.pictures import PICTURES
+from bench.procurement.study import SAFE_SHARE, Study
 from bench.procurement.tables import write_tables
 from bench.procurement.told import summary
+from bench.procurement.told_limits import notices
+from tests.bench.procurement.conftest import EXAMPLE, PUBLISHED
 from tests.bench.procurement.synthetic import HOSTILE
 from tests.bench.procurement.test_page import Outline
 
-ROOT = Path(__file__).parents[3]
-EXAMPLE = ROOT / "results" / "published" / "procurement-example"
-RUN = ROOT / "results" / "published" / "nvidia-h200-2026-11-26" / "fixed_work"
+RUN = PUBLISHED / "nvidia-h200-2026-11-26" / "fixed_work"
 SMALL = """
 title: {title}
 currency: USD
@@ -44,11 +46,6 @@ def small(folder: Path, **changes: str) -> Path:
     path = folder / "inputs.yaml"
     path.write_text(SMALL.format(**given | changes), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def example() -> Study:
-    return study_of(read_inputs(EXAMPLE / "inputs.yaml"), [])
 
 
 @pytest.fixture(autouse=True)
@@ -86,10 +83,60 @@ def test_the_worked_example_measures_nothing_and_says_so(example: Study) -> None
 def test_the_answer_stands_on_the_first_sheet(example: Study) -> None:
     best = example.best
     assert best is not None
-    assert best.judged.cost == min(each.judged.cost for each in example.finalists)
     assert best.judged.way.offer.label in summary(example).answer
     assert sum(each.share_cheapest or 0 for each in example.finalists) <= 1 + 1e-9
-    assert any("becomes the cheapest" in sentence for sentence in summary(example).changes)
+    assert any("becomes the choice" in sentence for sentence in summary(example).changes)
+
+
+def test_a_cheaper_way_that_often_fails_is_named_and_not_recommended(example: Study) -> None:
+    cheapest, best = example.finalists[0], example.best
+    assert best is not None
+    assert cheapest.judged.cost < best.judged.cost
+    assert (cheapest.share_served or 0) < SAFE_SHARE <= (best.share_served or 0)
+    safe = [each for each in example.judged if each.is_allowed and each.share_kept >= SAFE_SHARE]
+    assert best.judged.cost == min(each.cost for each in safe)
+
+    said = summary(example)
+    sentence = said.lead[1]
+    assert sentence.startswith(cheapest.judged.way.name)
+    assert f"{100 * (1 - cheapest.judged.cost / best.judged.cost):.2g} % cheaper" in sentence
+    assert f"misses the limits in {100 * (1 - (cheapest.share_served or 0)):.3g} %" in sentence
+    assert said.ranking is not None
+    for table in (said.ranking, ranking(example)):
+        assert table.chosen_row is not None
+        row = table.frame().iloc[table.chosen_row]
+        assert row["offer"] == best.judged.way.offer.label
+        assert list(table.frame()["is_recommended"]).count(True) == 1
+        assert row["is_recommended"]
+    # What would change the answer is told of ways that may be chosen: each is safe.
+    may_be_chosen = {f.judged.way.short for f in example.finalists if f.is_safe}
+    assert {swing.becomes for swing in example.swings} - {""} <= may_be_chosen
+
+
+def test_a_ways_share_is_that_of_its_fleet(example: Study) -> None:
+    shares = [(each.share_served, each.judged.share_kept) for each in example.finalists]
+    assert any(share_kept < SAFE_SHARE for _, share_kept in shares)
+    assert all(share_served == share_kept for share_served, share_kept in shares)
+
+
+def test_where_no_way_is_safe_the_cheapest_is_named_with_a_warning(example: Study) -> None:
+    risky = tuple(each for each in example.finalists if not each.is_safe)
+    assert len(risky) > 1
+    study = replace(example, finalists=risky)
+    assert study.best is risky[0]
+    said = summary(study)
+    assert said.lead[1].startswith("No way serves the load within its limits in 95 % of draws")
+    assert any(n.serious and n.title == "Nothing is safe to buy" for n in notices(study))
+    assert not any(n.title == "Nothing is safe to buy" for n in notices(example))
+
+
+def test_how_many_devices_are_enough_is_told_with_its_share(example: Study) -> None:
+    best = example.best
+    assert best is not None
+    assert best.fleet is not None
+    enough = (best.fleet.device_draws <= (best.fleet.devices.value or 0)).mean()
+    assert 0.2 < enough < 0.8
+    assert f"3 are enough in {100 * enough:.3g} %" in " ".join(summary(example).certainty)
 
 
 def test_every_number_of_the_json_is_a_number_or_null(example: Study) -> None:
@@ -122,7 +169,11 @@ def test_nothing_to_answer_is_exit_code_3_with_reasons(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = small(tmp_path, latency="{end_to_end_s: 0.001}")
-    assert procure(path, [], tmp_path / "out", as_json=True) == NOT_ANSWERED
+    # The other figures are of every way, answered or not.
+    pictures = [each for each in PICTURES if each.name in ("cost", "memory", "sensitivity")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.procurement.command.PICTURES", pictures)
+        assert procure(path, [], tmp_path / "out", as_json=True) == NOT_ANSWERED
     found = json.loads(capsys.readouterr().out)
     assert found["exit_code"] == NOT_ANSWERED
     assert found["answer"] == "Nothing can be answered"

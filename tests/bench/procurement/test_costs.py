@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench.procurement.cell import NumberClass
-from bench.procurement.comparable import check_comparable, check_quality
+from bench.procurement.command import check_comparable, check_quality
 from bench.procurement.costs import cost_cells
 from bench.procurement.inputs import Quality
 from bench.procurement.laws import Draws

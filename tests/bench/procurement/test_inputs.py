@@ -54,6 +54,23 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
     assert found.quality.accuracy_floor == 0.85
 
 
+def test_steps_a_canvas_keep_range_class_and_source_and_are_unknown_where_unstated() -> None:
+    load = {"requests_per_s": 1, "reply_tokens": 100}
+    stated = {"low": 12, "mode": 14, "high": 20, "class": "published", "source": "a paper"}
+
+    with_steps = parse_inputs(document(load=load | {"steps_per_canvas": stated})).load
+    without = parse_inputs(document(load=load)).load
+
+    assert with_steps
+    assert without
+    assert without.steps_per_canvas is None
+    steps = with_steps.steps_per_canvas
+    assert steps
+    assert (steps.low, steps.value, steps.high, steps.unit) == (12, 14, 20, "steps")
+    assert (steps.kind, steps.source) == (NumberClass.PUBLISHED, "a paper")
+    assert steps.law == Triangular(12, 14, 20)
+
+
 def test_a_class_and_a_source_stay_with_their_number() -> None:
     found = parse_inputs(
         with_offer(
@@ -130,6 +147,10 @@ def test_an_offer_of_its_own_utilisation_does_not_take_the_files() -> None:
         (
             document(load={"concurrency": 2, "reply_tokens": {"lognormal": {"median": 9}}}),
             "load.reply_tokens has lognormal {'median': 9}; it must be {median: X, p95: Y}",
+        ),
+        (
+            document(load={"concurrency": 2, "reply_tokens": 9, "steps_per_canvas": 0.5}),
+            "load.steps_per_canvas is 0.5; it must be 1 or more",
         ),
         (document(latency={"first_canvas_s": 0}), "latency.first_canvas_s is 0; it must be above"),
         (document(quality={"accuracy_floor": 85}), "quality.accuracy_floor is 85; it must be abo"),

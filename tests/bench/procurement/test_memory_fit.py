@@ -1,5 +1,8 @@
 """Memory: the same bytes as the harness counts, and the largest batch that fits."""
 
+from dataclasses import replace
+from functools import cache
+
 import pytest
 
 from bench import memory
@@ -7,7 +10,8 @@ from bench.build import decoding_of
 from bench.compose import compose_points
 from bench.procurement.cell import NumberClass
 from bench.procurement.memory_fit import kv_bytes, largest_batch, memory_fit
-from bench.procurement.shape import memory_shape
+from bench.procurement.work import memory_shape
+from bench.schema import Precision, RunConfig
 from model import PRESETS
 from model.kv_cache import cache_bytes
 
@@ -24,13 +28,13 @@ def test_keys_and_values_take_what_the_cache_allocates(name: str) -> None:
             assert kv_bytes(shape, batch, positions) == expected
 
 
-@pytest.mark.parametrize("model", [RELEASED, "gemma-4-26b-a4b"])
-@pytest.mark.parametrize("precision", ["bf16", "fp8"])
-def test_weights_and_canvases_take_what_the_harness_reserves(model: str, precision: str) -> None:
+@cache
+def composed(model: str) -> RunConfig:
+    """A point of the harness."""
     overrides = [
         "workload=fixed_work",
         f"model={model}",
-        f"precision={precision}",
+        "precision=bf16",
         "batch_size=4",
         "device=cuda",
         "weights=dummy",
@@ -38,7 +42,13 @@ def test_weights_and_canvases_take_what_the_harness_reserves(model: str, precisi
         "workload.max_new_tokens=512",
     ]
     (point,) = compose_points(overrides, decoding_of, default_sweep=False)
-    expected = memory.need(point.config)
+    return point.config
+
+
+@pytest.mark.parametrize("model", [RELEASED, "gemma-4-26b-a4b"])
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_weights_and_canvases_take_what_the_harness_reserves(model: str, precision: str) -> None:
+    expected = memory.need(replace(composed(model), precision=Precision[precision]))
 
     found = memory_fit(
         memory_shape(model),

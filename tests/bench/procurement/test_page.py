@@ -62,6 +62,11 @@ def test_every_class_has_a_mark_with_a_name(outline: Outline, kind: str) -> None
     assert outline.attributes.count(("aria-label", kind)) >= 2
 
 
+def test_the_recommended_row_says_so_in_words(outline: Outline) -> None:
+    assert outline.attributes.count(("class", "chosen")) == 1
+    assert outline.words.count("recommended") == 1
+
+
 def test_unknown_numbers_say_why(outline: Outline) -> None:
     words = " ".join(outline.words)
     assert "n/a" in words
@@ -69,9 +74,9 @@ def test_unknown_numbers_say_why(outline: Outline) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_users_words_stay_text(text: str) -> None:
-    plain, hostile = Outline(html(page())), Outline(html(page(hostile=text)))
-    assert hostile.tags == plain.tags
-    assert {n for n, _ in hostile.attributes} == {n for n, _ in plain.attributes}
+def test_a_users_words_stay_text(outline: Outline, text: str) -> None:
+    hostile = Outline(html(page(hostile=text)))
+    assert hostile.tags == outline.tags
+    assert {n for n, _ in hostile.attributes} == {n for n, _ in outline.attributes}
     shown = "".join(hostile.words)
     assert shown.count(text.replace("\0", "\ufffd")) + shown.count(text) >= 10

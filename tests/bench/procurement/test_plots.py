@@ -83,10 +83,11 @@ def test_classes_are_drawn_apart() -> None:
         (found, *_) = [c for c in plot.figure.axes[0].collections if isinstance(c, PathCollection)]
         return found
 
-    faces = {kind: tuple(drawn(kind).get_facecolor()[0]) for kind in NumberClass}
+    points = {kind: drawn(kind) for kind in NumberClass}
+    faces = {kind: tuple(each.get_facecolor()[0]) for kind, each in points.items()}
     assert faces[NumberClass.PUBLISHED] == faces[NumberClass.PROJECTED] == (1, 1, 1, 1)
     assert faces[NumberClass.MEASURED] != faces[NumberClass.ASSUMED] != (1, 1, 1, 1)
-    hatched = {kind for kind in NumberClass if drawn(kind).get_hatch()}
+    hatched = {kind for kind, each in points.items() if each.get_hatch()}
     assert hatched == {NumberClass.PROJECTED}
 
 
@@ -112,6 +113,13 @@ def test_an_unknown_number_is_not_drawn() -> None:
         found = [c for c in plot.figure.axes[0].collections if isinstance(c, PathCollection)]
         counts.append(len(found))
     assert counts == [6, 5]
+
+
+def test_a_number_that_moves_the_cost_one_way_alone_stands_beside_its_bar() -> None:
+    bar = replace(swings()[0], low_text="0.4", high_text="0.8", at_low=0.5, at_high=0.3)
+    plot = plot_sensitivity(STAMP, [bar], base=0.3, title="", unit="")
+    sides = {text.get_text(): text.get_ha() for text in plot.figure.axes[0].texts}
+    assert sides == {"0.4": "left", "0.8": "right"}
 
 
 def test_hostile_labels_are_drawn_as_text(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def cells_of_campaigns(
             workload=workload,
         )
         points, _ = measured_points(run)
-        draws = Draws(count=2000, seed=seed)
+        draws = Draws(count=1000, seed=seed)
         energy = energy_cells(given, given.offers[0], points[0], draws)
         costs = [
             cost_cells(given, offer, points[0], draws)["cost_per_mtok"] for offer in given.offers

@@ -9,8 +9,9 @@ from bench.procurement.cell import Cell, NumberClass
 from bench.procurement.inputs import Inputs, parse_inputs
 from bench.procurement.laws import Draws
 from bench.procurement.projection import Projector, Setting, projector
-from bench.procurement.study import Study, studied
+from bench.procurement.study import Judged, Study, finalists_of, studied
 from bench.procurement.swings import cost_of
+from bench.procurement.told_limits import notices
 from bench.procurement.ways import (
     at_speed,
     at_steps,
@@ -20,7 +21,7 @@ from bench.procurement.ways import (
 )
 from bench.procurement.work import released_work
 
-DRAWS = Draws(count=2_000)
+DRAWS = Draws(count=1_000)
 STEPS = Cell(16, 12, 24, NumberClass.PUBLISHED, "steps", "steps a canvas")
 
 
@@ -101,6 +102,25 @@ def test_the_best_is_the_cheapest_allowed_way(study: Study) -> None:
     assert sum(f.share_cheapest or 0 for f in study.finalists) == pytest.approx(1)
 
 
+def test_the_best_of_an_offer_is_its_cheapest_safe_way_and_the_cheapest_of_all_stays(
+    study: Study,
+) -> None:
+    """Shares are made up; costs are those of the study's ways."""
+    way, *_ = study.judged
+
+    def judged(offer: str, cost: float, share: float, *, is_allowed: bool = True) -> Judged:
+        assert way.times is not None
+        times = replace(way.times, share_feasible=share)
+        own = replace(way.way, offer=replace(way.way.offer, name=offer))
+        return replace(way, way=own, times=times, cost=cost, is_allowed=is_allowed)
+
+    refused = judged("a", 1, 1, is_allowed=False)
+    risky, safe, dearer = judged("a", 2, 0.9), judged("a", 4, 0.95), judged("a", 5, 1)
+    hopeless, worse = judged("b", 3, 0.5), judged("b", 3, 0.4)
+    found = finalists_of([dearer, worse, safe, refused, hopeless, risky])
+    assert [(each.cost, each.share_kept) for each in found] == [(2, 0.9), (3, 0.5), (4, 0.95)]
+
+
 def test_beyond_a_switch_another_way_is_the_cheapest(by: Projector, study: Study) -> None:
     ways = [finalist.judged.way for finalist in study.finalists]
     first = ways[0]
@@ -130,10 +150,13 @@ def test_diffusion_is_not_projected_without_steps(by: Projector) -> None:
     given = inputs(load={"requests_per_s": 4, "reply_tokens": 400})
     found = projected_ways(given, by, lambda _: None, [])
     assert {way.point.decoding for way in found} == {"autoregressive"}
+    study = studied(given, [], [], by, lambda _: None, draws=DRAWS)
+    assert any("load.steps_per_canvas is not stated" in each.text for each in notices(study))
 
 
 def test_a_quality_floor_that_nothing_is_known_to_reach_leaves_no_answer(by: Projector) -> None:
-    given = inputs(quality={"accuracy_floor": 0.9})
+    offers = {"h200": {"device": "h200", "price_per_hour": 4}}
+    given = inputs(quality={"accuracy_floor": 0.9}, offers=offers)
     found = studied(given, [], [], by, lambda _: None, draws=DRAWS)
     assert found.best is None
     assert "accuracy" in found.why_none

@@ -1,17 +1,21 @@
 """Profiles that more than one file of tests looks at, each recorded once."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.profile.command import record_point
 from bench.profile.folder import Profile, open_profile
+from model.folded import FoldedBlock
 
+SLEEP_S = 0.005
 SMALL = ("threads=1", "workload=fixed_work", "weights=dummy", "workload.prompt_tokens=9")
 
 
-def recorded(folder: Path, *overrides: str, steps: int = 3, as_executed: bool = False) -> Profile:
+def recorded(folder: Path, *overrides: str, steps: int = 2, as_executed: bool = False) -> Profile:
     """What `canvasbench profile` records of a point; tables and page are still to be written."""
     given = [*SMALL, *overrides]
     return open_profile(record_point(given, folder, steps=steps, as_executed=as_executed))
@@ -36,4 +40,20 @@ def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Profile:
 def autoregressive(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     """Its sibling in fp32, whose blocks are folded and whose floors are known."""
     folder = tmp_path_factory.mktemp("profiles") / "autoregressive"
-    return recorded(folder, "model=tiny-autoregressive", "precision=fp32", steps=6)
+    return recorded(folder, "model=tiny-autoregressive", "precision=fp32", steps=4)
+
+
+@pytest.fixture(scope="session")
+def slowed(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    """The sibling asleep for `SLEEP_S` in every attention; its point asks for a compiled step."""
+    own = FoldedBlock.attend
+
+    def slower(self: FoldedBlock, *args: Any) -> Any:
+        time.sleep(SLEEP_S)
+        return own(self, *args)
+
+    folder = tmp_path_factory.mktemp("profiles") / "slowed"
+    asked = ("model=tiny-autoregressive", "precision=fp32", "execution=compiled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FoldedBlock, "attend", slower)
+        return recorded(folder, *asked)

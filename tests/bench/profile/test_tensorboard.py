@@ -39,12 +39,12 @@ print(json.dumps(found))
 """
 
 
-def test_the_plug_in_loads_host_and_gpu_traces(diffusion: Profile, tmp_path: Path) -> None:
+def test_the_plug_in_loads_host_and_gpu_traces(autoregressive: Profile, tmp_path: Path) -> None:
     events = [*gpu_events(0, 1), *gpu_events(110, 2)]
     notes = [forward(1, "denoise", 0.11), forward(2, "denoise", 0.11)]
     gpu = write_profile(tmp_path, events, notes, on_gpu=True)
     done = subprocess.run(
-        [sys.executable, "-c", _LOAD, *(str(p.path / TRACE) for p in (diffusion, gpu))],
+        [sys.executable, "-c", _LOAD, *(str(p.path / TRACE) for p in (autoregressive, gpu))],
         env={**os.environ, "TORCH_PROFILER_START_METHOD": "fork"},
         capture_output=True,
         text=True,
@@ -54,8 +54,8 @@ def test_the_plug_in_loads_host_and_gpu_traces(diffusion: Profile, tmp_path: Pat
     assert "Failed" not in done.stderr, done.stderr
     on_host, on_gpu = json.loads(done.stdout)
     assert on_host["views"] == ["Overview", "Operator", "Trace", "Memory"]
-    assert on_host["operators"] == len(set(diffusion.panes.operators["operator"]))
-    assert _executing_us(on_host) == pytest.approx(_busy_us(diffusion.panes), rel=0.01)
+    assert on_host["operators"] == len(set(autoregressive.panes.operators["operator"]))
+    assert _executing_us(on_host) == pytest.approx(_busy_us(autoregressive.panes), rel=0.01)
     assert "Kernel" in on_gpu["views"]
     assert sorted(on_gpu["kernels"]) == ["cutlass_gemm", "gate_up_kernel"]
 

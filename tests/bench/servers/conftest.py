@@ -1,4 +1,4 @@
-"""`transformers serve` for both siblings of the tiny pair, started at once and once a session."""
+"""`transformers serve` for both siblings of the tiny pair, started at once and once a file."""
 
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def checkpoints() -> Iterator[dict[str, Path]]:
         yield {each: export(f"tiny-{each}", Path(folder) / f"tiny-{each}") for each in DECODINGS}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(
     checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Running]]:

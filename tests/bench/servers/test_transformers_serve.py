@@ -5,9 +5,11 @@ streams a diffusion model, rounds an answer up to whole canvases, and answers 20
 """
 
 import asyncio
+from collections.abc import Hashable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ from tests.bench.servers.command_line import argument_list, run_command
 RUN_PROMPTS = 12
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def outcomes(served: dict[str, Running]) -> dict[str, tuple[list[Outcome], RunNote]]:
     """Every prompt asked of both servers, four at a time; by decoding."""
     found = {}
@@ -129,47 +131,47 @@ def test_diffusion_answers_are_as_often_right_and_as_long_as_ours(outcomes: Outc
     assert min(map(np.mean, right)) > 0.6
 
 
-@pytest.fixture(scope="session")
-def runs(served: dict[str, Running], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """The command's own run of each server, by decoding."""
-    return {
-        decoding: run_command(
-            tmp_path_factory.mktemp(decoding),
-            *(f"model=tiny-{decoding}", f"workload.num_prompts={RUN_PROMPTS}"),
-            *("backend=openai", f"backend.url={running.url}", "backend.connections=3"),
-            f"backend.served_model={running.served_model}",
-        )
-        for decoding, running in served.items()
-    }
+def run_of(running: Running, decoding: str, folder: Path) -> tuple[Run, dict[Hashable, Any]]:
+    """The command's own run of a server, and its point: what no server tells is unknown."""
+    run = run_command(
+        folder,
+        *(f"model=tiny-{decoding}", f"workload.num_prompts={RUN_PROMPTS}"),
+        *("backend=openai", f"backend.url={running.url}", "backend.connections=3"),
+        f"backend.served_model={running.served_model}",
+    )
+    (point,) = run.points.to_dict("records")
+    assert point["validity"] != "invalid", point["validity_reason"]
+    assert (point["backend"], point["connections"]) == ("openai", 3)
+    assert len(run.requests) == RUN_PROMPTS
+    for unknown in ("step_ms", "prefill_ms", "steps_per_canvas_median", "net_correction"):
+        assert np.isnan(point[unknown]), unknown
+    return run, point
 
 
 def test_a_run_has_the_servers_answers_and_says_what_it_cannot_tell(
-    runs: dict[str, Run],
+    served: dict[str, Running], tmp_path: Path
 ) -> None:
-    for decoding, run in runs.items():
-        (point,) = run.points.to_dict("records")
-        assert point["validity"] != "invalid", point["validity_reason"]
-        assert (point["backend"], point["connections"]) == ("openai", 3)
-        rows = run.requests.sort_values("request_id")
-        assert len(rows) == RUN_PROMPTS
-        if decoding == "autoregressive":
-            records = ours(decoding)[:RUN_PROMPTS]
-            assert rows["text"].tolist() == [record.text for record in records]
-            assert point["accuracy"] == np.mean([bool(record.correct) for record in records])
-            assert rows["delivered_tokens"].tolist() == [r.delivered_tokens for r in records]
-        else:
-            assert point["accuracy"] > 0.5
-        for unknown in ("step_ms", "prefill_ms", "steps_per_canvas_median", "net_correction"):
-            assert np.isnan(point[unknown]), unknown
+    run, point = run_of(served["autoregressive"], "autoregressive", tmp_path)
+    rows = run.requests.sort_values("request_id")
+    records = ours("autoregressive")[:RUN_PROMPTS]
+    assert rows["text"].tolist() == [record.text for record in records]
+    assert point["accuracy"] == np.mean([bool(record.correct) for record in records])
+    assert rows["delivered_tokens"].tolist() == [r.delivered_tokens for r in records]
 
 
 @pytest.mark.slow
 def test_runs_of_two_engines_are_compared_by_their_contents(
-    runs: dict[str, Run], tmp_path: Path
+    served: dict[str, Running], tmp_path: Path
 ) -> None:
     """Noise cannot be shared over HTTP: accuracy and tokens are judged by prompt."""
-    mine = run_command(tmp_path, "model=tiny-diffusion", f"workload.num_prompts={RUN_PROMPTS}")
-    found = compare(mine.path, runs["diffusion"].path, bound=0.5)
+    for name in ("theirs", "ours"):
+        (tmp_path / name).mkdir()
+    theirs, served_point = run_of(served["diffusion"], "diffusion", tmp_path / "theirs")
+    assert served_point["accuracy"] > 0.5
+    mine = run_command(
+        tmp_path / "ours", "model=tiny-diffusion", f"workload.num_prompts={RUN_PROMPTS}"
+    )
+    found = compare(mine.path, theirs.path, bound=0.5)
     assert any(str(each) == "backend: native -> openai" for each in found.environment)
     (point,) = found.points
     judged = {each.metric.name: each for each in point.judged}
