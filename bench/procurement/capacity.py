@@ -38,7 +38,7 @@ class RequestTimes:
             percentile.
         tok_per_s: of the device at the load's reply lengths, every slot in use.
         feasible: whether all stated limits are kept; None where one is unknown.
-        share_feasible: of draws; None without intervals.
+        share_feasible: of draws; None where a time is unknown.
         reasons: a broken or unknown limit each.
     """
 
@@ -59,7 +59,8 @@ class Capacity:
         devices: whole ones; unknown where no number of them keeps the limits.
         utilisation: share of the slots in use, on average.
         decided_by: utilisation | waiting | concurrency.
-        monthly_draws: of `cost_per_month`, aligned over options; infinite where nothing serves.
+        device_draws, monthly_draws: of `devices` and `cost_per_month`, aligned over options;
+            infinite where nothing serves.
         why_none: why there is no such fleet; empty where there is one.
     """
 
@@ -68,6 +69,7 @@ class Capacity:
     cost_per_month: Cell
     cost_per_mtok: Cell
     decided_by: str
+    device_draws: np.ndarray
     monthly_draws: np.ndarray
     why_none: str = ""
 
@@ -114,7 +116,6 @@ def request_times(
         cell(_end_p95, "s", "95th percentile over the load's reply lengths, no waiting"),
     )
     feasible, reasons = _judged(found, latency)
-    is_drawn = not missing and not why_no_interval
     return RequestTimes(
         first_canvas_p95_s=found[0],
         canvas_gap_p95_s=found[1],
@@ -125,7 +126,7 @@ def request_times(
             "delivered tokens of the load a second and device, every slot in use",
         ),
         feasible=feasible,
-        share_feasible=float(_kept(drawn, point, replies, latency).mean()) if is_drawn else None,
+        share_feasible=None if missing else float(_kept(drawn, point, replies, latency).mean()),
         reasons=reasons,
     )
 
@@ -151,7 +152,7 @@ def capacity(inputs: Inputs, offer: Offer, point: OperatingPoint, draws: Draws) 
     many = _fleet(drawn, offer, point, load, inputs.latency, replies)
     if not np.isfinite(fleet["devices"][0]):
         return _no_fleet(
-            inputs.currency, "no number of devices keeps the latency limits", draws, many["month"]
+            inputs.currency, "no number of devices keeps the latency limits", draws, many
         )
     why_no_interval = no_interval(chosen)
     kind = NumberClass.ASSUMED
@@ -171,6 +172,7 @@ def capacity(inputs: Inputs, offer: Offer, point: OperatingPoint, draws: Draws) 
             "per_mtok", f"{inputs.currency}/Mtok", "the fleet's price over the load's tokens"
         ),
         decided_by=_DECIDED_BY[int(fleet["decided_by"][0])],
+        device_draws=many["devices"],
         monthly_draws=many["month"],
     )
 
@@ -226,7 +228,11 @@ def fleet_needs(
     return tuple(dict.fromkeys(names))
 
 
-def _no_fleet(currency: str, why: str, draws: Draws, month: np.ndarray | None = None) -> Capacity:
+def _no_fleet(
+    currency: str, why: str, draws: Draws, many: Mapping[str, np.ndarray] | None = None
+) -> Capacity:
+    none = np.full(draws.count, np.inf)
+
     def cell(unit: str) -> Cell:
         return Cell(None, None, None, NumberClass.ASSUMED, unit, "", why_unknown=why)
 
@@ -236,7 +242,8 @@ def _no_fleet(currency: str, why: str, draws: Draws, month: np.ndarray | None = 
         cost_per_month=cell(f"{currency}/month"),
         cost_per_mtok=cell(f"{currency}/Mtok"),
         decided_by="",
-        monthly_draws=np.full(draws.count, np.inf) if month is None else month,
+        device_draws=none if many is None else many["devices"],
+        monthly_draws=none if many is None else many["month"],
         why_none=why,
     )
 
@@ -251,21 +258,24 @@ def _missing_times(
     return ""
 
 
-def _service(p: Numbers, point: OperatingPoint, replies: np.ndarray, first: str) -> np.ndarray:
-    """(draws, replies) seconds of a request."""
-    gaps = np.maximum(np.ceil(replies / point.tokens_per_delivery), 1) - 1
-    gap = p["canvas_gap_s"] if "canvas_gap_s" in p else np.zeros_like(p["first_canvas_s"])
-    return np.asarray(p[first][:, None] + gap[:, None] * gaps[None])
+def _gaps(point: OperatingPoint, replies: np.ndarray) -> np.ndarray:
+    """(replies,) deliveries after the first."""
+    return np.asarray(np.maximum(np.ceil(replies / point.tokens_per_delivery), 1) - 1)
+
+
+def _gap_s(p: Numbers) -> np.ndarray:
+    """(draws,) of a gap; 0 where every reply is a single delivery and none is known."""
+    return np.asarray(p.get("canvas_gap_s", np.zeros_like(p["first_canvas_s"])))
 
 
 def _end_p95(p: Numbers, point: OperatingPoint, replies: np.ndarray) -> np.ndarray:
-    service = _service(p, point, replies, "first_canvas_p95_s")
-    return np.asarray(np.quantile(service, SHARE_IN_TIME, axis=1, method="inverted_cdf"))
+    gaps = np.quantile(_gaps(point, replies), SHARE_IN_TIME, method="inverted_cdf")
+    return np.asarray(p["first_canvas_p95_s"] + _gap_s(p) * gaps)
 
 
 def _rate_at_load(p: Numbers, point: OperatingPoint, replies: np.ndarray) -> np.ndarray:
-    service = _service(p, point, replies, "first_canvas_s")
-    return np.asarray(point.batch_size * replies.mean() / service.mean(axis=1))
+    mean_s = p["first_canvas_s"] + _gap_s(p) * _gaps(point, replies).mean()
+    return np.asarray(point.batch_size * replies.mean() / mean_s)
 
 
 def _kept(p: Numbers, point: OperatingPoint, replies: np.ndarray, latency: Latency) -> np.ndarray:
@@ -307,7 +317,7 @@ def _fleet(
     replies: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """(draws,) of devices, utilisation, month, per_mtok and what decided."""
-    service = _service(p, point, replies, "first_canvas_s")
+    service = p["first_canvas_s"][:, None] + _gap_s(p)[:, None] * _gaps(point, replies)
     service_s = service.mean(axis=1)
     slots, count = point.batch_size, len(service_s)
     devices, waits = np.ones(count), np.zeros(count, dtype=bool)

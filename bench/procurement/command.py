@@ -8,13 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.procurement.comparable import check_comparable, check_quality
+from bench.procurement.cell import NumberClass
 from bench.procurement.curves import Curve, measured_curves
-from bench.procurement.inputs import Inputs, read_inputs
+from bench.procurement.inputs import Inputs, Quality, read_inputs
 from bench.procurement.listing import tables
 from bench.procurement.listing_beside import inputs_table
 from bench.procurement.marks import Stamp
-from bench.procurement.measured import measured_points
+from bench.procurement.measured import RANDOM_WEIGHTS, measured_points
 from bench.procurement.memory_fit import MemoryShape
 from bench.procurement.operating_point import OperatingPoint
 from bench.procurement.page import Page, Section, html
@@ -67,9 +67,8 @@ def study_of(inputs: Inputs, runs: Sequence[Run]) -> Study:
     Raises:
         ValueError: a run that is not usable, or runs that must not be held against each other.
     """
-    # These import the model, hence torch; everything else here does without.
-    from bench.procurement.shape import memory_shape
-    from bench.procurement.work import released_work
+    # It imports the model, hence torch; everything else here does without.
+    from bench.procurement.work import memory_shape, released_work
 
     points: list[OperatingPoint] = []
     left_out: list[str] = []
@@ -98,6 +97,46 @@ def study_of(inputs: Inputs, runs: Sequence[Run]) -> Study:
     return studied(
         inputs, points, curves, projector(cache(released_work)), shape, left_out=left_out
     )
+
+
+def check_comparable(points: Sequence[OperatingPoint]) -> None:
+    """Refuses points that are not to be held against each other.
+
+    Raises:
+        ValueError: their rates are defined differently, or measured ones did different work.
+    """
+    first: dict[str, OperatingPoint] = {}
+    for point in points:
+        for what, said, judged in (
+            ("rate is", point.definition, True),
+            ("work was", point.work, point.kind is NumberClass.MEASURED and bool(point.work)),
+        ):
+            if not judged:
+                continue
+            other = first.setdefault(what, point)
+            theirs = other.definition if what == "rate is" else other.work
+            if theirs != said:
+                raise ValueError(
+                    f"{point.source} and {other.source} cannot be compared: their {what}"
+                    f" {said!r} and {theirs!r}; give runs of one definition and one workload"
+                )
+
+
+def check_quality(points: Sequence[OperatingPoint], quality: Quality) -> None:
+    """Refuses runs of random weights where answers are to be good enough.
+
+    Raises:
+        ValueError: a floor is set, a point has random weights, and `speed_only` was not stated.
+    """
+    if quality.accuracy_floor is None or quality.speed_only:
+        return
+    for point in points:
+        if point.accuracy.why_unknown == RANDOM_WEIGHTS:
+            raise ValueError(
+                f"{point.source} has random weights, which cannot reach quality.accuracy_floor"
+                f" {quality.accuracy_floor:g}; measure with real weights, remove the floor, or set"
+                " quality.speed_only: true"
+            )
 
 
 def write_report(study: Study, inputs_file: Path, runs: Sequence[Run], out: Path) -> Path:

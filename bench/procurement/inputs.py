@@ -23,6 +23,11 @@
     latency: {first_canvas_s: 1.5, canvas_gap_s: 0.5, end_to_end_s: 20}  # for 95 % of requests
     quality: {accuracy_floor: 0.85}
 
+Content decides how many denoise steps a canvas needs, and they decide the speed of diffusion, so
+that nothing stands for `steps_per_canvas` where it is not stated: diffusion then is not projected,
+and the report says so. A canvas's commit is not one of its steps. What a run measured stands as it
+was measured, at the steps that its own content needed.
+
 A number is X, {value: X}, {low: X, high: Y} or {low: X, mode: Y, high: Z}, with `class` (assumed
 unless stated) and `source`. Without a mode every value of the range is as likely as another.
 """

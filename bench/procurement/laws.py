@@ -15,7 +15,10 @@ import scipy
 
 from bench.stats import CONFIDENCE
 
-_Z = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2))
+TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
+"""Quantiles that bound a 95 % interval."""
+Z = float(scipy.stats.norm.ppf(TAILS[1]))
+"""Standard deviations from the middle of a normal to either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Limits:
     high: float
 
     def draw(self, draws: Draws, stream: str) -> np.ndarray:
-        z = draws.generator(stream).standard_normal(draws.count) / _Z
+        z = draws.generator(stream).standard_normal(draws.count) / Z
         limits = np.array([self.low, self.value, self.high])
         is_log = bool(self.low > 0)
         low, value, high = np.log(limits) if is_log else limits

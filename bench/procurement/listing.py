@@ -6,9 +6,10 @@ from dataclasses import replace
 from bench.procurement.cell import Cell
 from bench.procurement.inputs import Inputs
 from bench.procurement.listing_beside import crossings, published, replies
-from bench.procurement.study import Finalist, Judged, Study
+from bench.procurement.study import SAFE_SHARE, Finalist, Judged, Study
 from bench.procurement.tables import Column, DataTable, Value
 from bench.procurement.words import key_words
+from bench.report.style import tidy
 
 _LATENCIES = (
     ("first_canvas_p95_s", "first delivery p95", "s"),
@@ -39,7 +40,7 @@ def tables(study: Study) -> list[DataTable]:
 
 
 def ranking(study: Study) -> DataTable:
-    """The best way of each offer and decoding, the recommended one first."""
+    """The best ways, cheapest first, the recommended one marked."""
     currency = study.inputs.currency
     has_load = study.inputs.load is not None
     columns = (
@@ -51,17 +52,21 @@ def ranking(study: Study) -> DataTable:
         Column("joules_per_token", "energy", "J a token", on_page=not has_load),
         Column("share_served", "serves", "% of draws", scale=100, on_page=has_load),
         Column("share_cheapest", "cheapest", "% of draws", scale=100, on_page=has_load),
+        Column("is_recommended", "recommended", on_page=False),
     )
-    rows = tuple(_ranking_row(finalist) for finalist in study.finalists)
-    return DataTable(
-        "ranking",
-        "The cheapest way to run each offer in each decoding, of those that keep every limit.",
-        columns,
-        rows,
-    )
+    rows = tuple(_ranking_row(each, is_best=each is study.best) for each in study.finalists)
+    caption = "The cheapest way to run each offer in each decoding, of those that keep every limit."
+    if has_load:
+        caption = (
+            "The cheapest way to run each offer in each decoding that keeps every limit in at "
+            f"least {tidy(100 * SAFE_SHARE)} % of draws, or just the cheapest where none does. The "
+            "cheapest of all stands first in any case."
+        )
+    chosen = next((i for i, each in enumerate(study.finalists) if each is study.best), None)
+    return DataTable("ranking", caption, columns, rows, chosen)
 
 
-def _ranking_row(finalist: Finalist) -> tuple[Value, ...]:
+def _ranking_row(finalist: Finalist, *, is_best: bool) -> tuple[Value, ...]:
     judged, fleet = finalist.judged, finalist.fleet
     times = judged.times
     return (
@@ -73,6 +78,7 @@ def _ranking_row(finalist: Finalist) -> tuple[Value, ...]:
         judged.cells["joules_per_token"],
         finalist.share_served,
         finalist.share_cheapest,
+        is_best,
     )
 
 
@@ -160,7 +166,7 @@ def memory(study: Study) -> DataTable:
         ("weights_bytes", "weights"),
         ("kv_bytes", "keys and values"),
         ("canvas_bytes", "canvases"),
-        ("library_bytes", "libraries"),
+        ("library_bytes", "overhead"),
         ("memory_bytes", "device"),
         ("head_room_bytes", "left"),
     )
@@ -192,7 +198,7 @@ def sensitivity(study: Study) -> DataTable:
         Column("cost_low", "cost at low", unit),
         Column("cost_high", "cost at high", unit),
         Column("switches_at", "answer changes at"),
-        Column("becomes", "then the cheapest", is_text=True),
+        Column("becomes", "then recommended", is_text=True),
     )
     found = tuple(each.judged.way for each in study.finalists)
     rows = tuple(

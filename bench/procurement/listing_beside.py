@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bench.procurement.cell import Cell, NumberClass
+from bench.procurement.cell import Cell
 from bench.procurement.inputs import Inputs, Offer
 from bench.procurement.study import Study
 from bench.procurement.tables import Column, DataTable, Value
@@ -88,15 +88,7 @@ def published(study: Study) -> DataTable:
             each.precision,
             each.decoding,
             each.batch_size,
-            Cell(
-                each.value,
-                None,
-                None,
-                NumberClass.PUBLISHED,
-                each.unit,
-                each.definition,
-                each.source,
-            ),
+            each.cell,
             each.unit,
             each.definition,
             each.steps,

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from bench.procurement.cell import Cell, NumberClass
+from bench.procurement.cell import Cell, NumberClass, weakest
 from bench.report.style import (
     INK,
     MUTED,
@@ -56,7 +56,7 @@ def draw_number(axes: Axes, x: Cell, y: Cell, of: Series, *, faded: bool = False
     """A point by its weaker class, with a whisker for each interval; unknown ones draw nothing."""
     if x.value is None or y.value is None:
         return
-    kind = max(x.kind, y.kind, key=tuple(NumberClass).index)
+    kind = weakest((x.kind, y.kind))
     alpha = 0.35 if faded else 1.0
     colour = MUTED if kind is NumberClass.ASSUMED else of.colour
     line = "-" if kind is NumberClass.MEASURED else (0, (1.5, 1.2))

@@ -30,7 +30,7 @@ class LayerKind:
 
 @dataclass(frozen=True, slots=True)
 class MemoryShape:
-    """Of a model, what its memory depends on (`bench.procurement.shape.memory_shape`).
+    """Of a model, what its memory depends on (`bench.procurement.work.memory_shape`).
 
     Attributes:
         canvas_length: None for an autoregressive model.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.procurement.cell import Cell, NumberClass
+from bench.procurement.cell import Cell
 from bench.procurement.listing import cost_unit
 from bench.procurement.marks import Series, Stamp
 from bench.procurement.pictures_crossing import crossing
@@ -18,13 +18,12 @@ from bench.procurement.plots import (
 )
 from bench.procurement.plots_cost import (
     MemoryBar,
-    Swing,
+    SwingBar,
     Trade,
     plot_cost,
     plot_memory,
     plot_sensitivity,
 )
-from bench.procurement.published import PublishedFigure
 from bench.procurement.study import Judged, Study
 from bench.procurement.ways import DECODINGS
 from bench.procurement.words import key_words
@@ -135,7 +134,7 @@ def sensitivity(study: Study, stamp: Stamp) -> Plot:
     found = tuple(finalist.judged.way for finalist in study.finalists)
     best = study.best
     swings = [
-        Swing(
+        SwingBar(
             key_words(bar.key, study.inputs, found),
             f"{tidy(float(f'{bar.low:.3g}'))}",
             f"{tidy(float(f'{bar.high:.3g}'))}",
@@ -265,25 +264,13 @@ def _published(study: Study, own: Sequence[Judged]) -> tuple[Line, ...]:
         Line(
             Series(figure.decoding, str(figure.precision)),
             (int(figure.batch_size),),
-            (_published_cell(figure),),
+            (figure.cell,),
         )
         for figure in study.published
         if figure.device == device
         and figure.unit == "tok/s"
         and figure.batch_size is not None
         and figure.precision in precisions
-    )
-
-
-def _published_cell(figure: PublishedFigure) -> Cell:
-    return Cell(
-        figure.value,
-        None,
-        None,
-        NumberClass.PUBLISHED,
-        figure.unit,
-        figure.definition,
-        figure.source,
     )
 
 

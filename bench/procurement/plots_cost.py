@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter
 
-from bench.procurement.cell import Cell
+from bench.procurement.cell import Cell, weakest
 from bench.procurement.marks import FEW_TICKS, PLAIN_TICKS, Series, draw_number, legend_of
 from bench.report.figures import Origin, Plot, drawable, empty, framed, strip_frame
 from bench.report.style import INK, MUTED, PAPER, TASK_COLOURS, digits
@@ -44,7 +44,7 @@ class Trade:
 
 
 @dataclass(frozen=True, slots=True)
-class Swing:
+class SwingBar:
     """What one input does to the cost when it alone is moved between its limits."""
 
     label: str
@@ -125,14 +125,14 @@ def plot_cost(
         axis.set_tick_params(which="minor", labelsize=8, length=0)
     strip_frame(axes, grid="both")
     _label(axes, [*front, *(t for t in known if t.is_chosen and not t.is_front)])
-    kinds = [max(t.latency.kind, t.cost.kind, key=_rank) for t in known]
+    kinds = [weakest((t.latency.kind, t.cost.kind)) for t in known]
     plot.legend(legend_of([t.of for t in known], kinds))
     return plot
 
 
 def plot_sensitivity(
     origin: Origin,
-    swings: Sequence[Swing],
+    swings: Sequence[SwingBar],
     *,
     base: float | None,
     title: str,
@@ -154,7 +154,7 @@ def plot_sensitivity(
         units=f"{unit} of the recommended way when one input moves between its limits and the "
         "others stay; the axis does not begin at zero.",
         caption="Numbers at a bar's ends are the input's values there. Filled: moving it changes "
-        "which way is cheapest." + _endless(endless),
+        "which way is recommended." + _endless(endless),
         legend_in=0.28,
     )
     axes = plot.figure.subplots()
@@ -221,10 +221,6 @@ def plot_memory(origin: Origin, bars: Sequence[MemoryBar], *, title: str, captio
     return plot
 
 
-def _rank(kind: object) -> int:
-    return ("measured", "published", "projected", "assumed").index(str(kind))
-
-
 def _latency(trade: Trade) -> float:
     assert trade.latency.value is not None
     return trade.latency.value
@@ -259,9 +255,10 @@ def _label(axes: Axes, trades: Sequence[Trade]) -> None:
         )
 
 
-def _swing(axes: Axes, y: int, swing: Swing, base: float) -> None:
+def _swing(axes: Axes, y: int, swing: SwingBar, base: float) -> None:
     colour = _CHANGING if swing.changes_answer else _CALM
-    for end, words in ((swing.at_low, swing.low_text), (swing.at_high, swing.high_text)):
+    low, high = (swing.at_low, swing.low_text), (swing.at_high, swing.high_text)
+    for (end, words), (other, _) in ((low, high), (high, low)):
         axes.barh(
             y,
             end - base,
@@ -271,7 +268,7 @@ def _swing(axes: Axes, y: int, swing: Swing, base: float) -> None:
             edgecolor=colour,
             linewidth=1.2,
         )
-        right = end > base or (end == base and words == swing.high_text)
+        right = end > base or (end == base and other < base)
         axes.annotate(
             words,
             (end, y),
@@ -290,10 +287,10 @@ def _endless(names: Sequence[str]) -> str:
     return f" Not drawn, as the way cannot serve at one end of their range: {', '.join(names)}."
 
 
-def _swing_legend(swings: Sequence[Swing]) -> list[Artist]:
+def _swing_legend(swings: Sequence[SwingBar]) -> list[Artist]:
     found: list[Artist] = [Line2D([], [], color=INK, linewidth=1, label="all inputs at their mode")]
     if any(swing.changes_answer for swing in swings):
-        found.append(Patch(color=_CHANGING, label="another way becomes cheapest"))
+        found.append(Patch(color=_CHANGING, label="another way is recommended"))
     if any(not swing.changes_answer for swing in swings):
-        found.append(Patch(facecolor=PAPER, edgecolor=_CALM, label="the same way stays cheapest"))
+        found.append(Patch(facecolor=PAPER, edgecolor=_CALM, label="the recommendation stays"))
     return found

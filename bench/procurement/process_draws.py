@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-import scipy
 
 from bench.procurement.cell import Cell
-from bench.stats import CONFIDENCE
+from bench.procurement.laws import Z
 
 RESAMPLES = 2_000
-_Z = float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2))
 
 
 def redrawn_means(groups: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
@@ -54,4 +52,4 @@ def log_sd(cell: Cell) -> float:
     """Of the log-normal whose 95 % limits lie as far apart as the cell's; 0 without limits."""
     if not cell.low or not cell.high:
         return 0.0
-    return float(np.log(cell.high / cell.low) / (2 * _Z))
+    return float(np.log(cell.high / cell.low) / (2 * Z))

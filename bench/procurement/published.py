@@ -7,6 +7,8 @@ from typing import Literal
 
 import yaml
 
+from bench.procurement.cell import Cell, NumberClass
+
 Tag = Literal["V", "S", "D"]
 
 
@@ -51,6 +53,12 @@ class PublishedFigure:
     is_forced: bool = False
     autoregressive: float | None = None
     note: str = ""
+
+    @property
+    def cell(self) -> Cell:
+        """The number with its class, definition and source."""
+        published = NumberClass.PUBLISHED
+        return Cell(self.value, None, None, published, self.unit, self.definition, self.source)
 
 
 @cache

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 
 from bench.procurement.cell import Cell, NumberClass, weakest
-from bench.procurement.laws import Draws, Limits
-from bench.stats import CONFIDENCE
+from bench.procurement.laws import TAILS, Draws, Limits
 
 Numbers = Mapping[str, Any]
 """By name: floats for one evaluation, arrays of draws for a Monte Carlo."""
-_TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ def from_draws(
     """
     low = high = None
     if not why_no_interval:
-        least, most = (float(limit) for limit in np.quantile(found, _TAILS, method="nearest"))
+        least, most = (float(limit) for limit in np.quantile(found, TAILS, method="nearest"))
         if np.isfinite(most):
             low, high = min(least, value), max(most, value)
         else:

@@ -1,7 +1,9 @@
 """Everything a procurement report answers from: ways to run devices, judged, priced and ranked.
 
-Every way is judged at its own numbers. The best way of each offer, decoding by decoding, is then
-priced in a Monte Carlo whose draws are aligned, so that it can be said how often it is cheapest.
+Every way is judged at its own numbers, and by how often it keeps the limits. The best way of each
+offer, decoding by decoding, is then priced in a Monte Carlo whose draws are aligned, so that it can
+be said how often it is cheapest. Recommended is the cheapest of those that serve in time nearly
+always: at their own numbers a cheaper one may serve as well, and fail in every fourth draw.
 """
 
 from collections import Counter
@@ -30,7 +32,9 @@ from bench.procurement.ways import Way, measured_ways, projected_ways
 
 DRAWS = Draws()
 _FEW = Draws(count=1_000)
-"""For what every way is judged by; finalists are drawn with `DRAWS`."""
+"""For prices and energy of every way; its times, and a finalist's fleet, are drawn with `DRAWS`."""
+SAFE_SHARE = 0.95
+"""Of draws in which a way must serve the load within its limits to be recommended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,17 @@ class Judged:
     reasons: tuple[str, ...]
     cost: float
 
+    @property
+    def share_kept(self) -> float:
+        """Of draws in which latency limits are kept; 1 without a load, 0 if a time is unknown."""
+        if self.times is None:
+            return 1.0
+        return self.times.share_feasible or 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """The cheapest way, among those allowed, of one offer in one decoding.
+    """One of the best ways among those allowed: see `finalists_of`.
 
     Attributes:
         fleet: None without a load.
@@ -70,14 +81,19 @@ class Finalist:
         """Of draws in which some number of devices serves the load in time."""
         return None if self.fleet is None else float(np.isfinite(self.fleet.monthly_draws).mean())
 
+    @property
+    def is_safe(self) -> bool:
+        """Whether it may be recommended for how often it serves; without a load it may."""
+        return self.share_served is None or self.share_served >= SAFE_SHARE
+
 
 @dataclass(frozen=True, slots=True)
 class Study:
     """The answers.
 
     Attributes:
-        judged: every way that fits its device; finalists: cheapest first, the recommended one
-            leading; empty where nothing can be answered.
+        judged: every way that fits its device; finalists: cheapest first; empty where nothing can
+            be answered.
         why_none: why nothing can be answered; empty where something can.
         swings: what moves the cost of the recommended way, most first.
         crossings: of measured curves and of projected ones; replies: by offer and precision, the
@@ -101,7 +117,8 @@ class Study:
 
     @property
     def best(self) -> Finalist | None:
-        return self.finalists[0] if self.finalists else None
+        """The recommended one: the cheapest that is safe, or the cheapest where none is."""
+        return _contenders(self.finalists)[0] if self.finalists else None
 
     @property
     def points(self) -> tuple[OperatingPoint, ...]:
@@ -127,9 +144,9 @@ def studied(
     measured = measured_ways(inputs, points, shapes)
     ways = [way for way in measured if way.fits]
     ways += projected_ways(inputs, by, shapes, measured)
-    judged = [_judged(inputs, way) for way in ways]
-    finalists = _ranked(inputs, _best_of_each(judged), draws)
-    moved = swings(inputs, by, [finalist.judged.way for finalist in finalists])
+    judged = [_judged(inputs, way, draws) for way in ways]
+    finalists = _ranked(inputs, finalists_of(judged), draws)
+    moved = swings(inputs, by, [each.judged.way for each in _contenders(finalists)])
     own = [*curves, *curves_of(inputs, by)]
     return Study(
         inputs=inputs,
@@ -147,14 +164,14 @@ def studied(
     )
 
 
-def _judged(inputs: Inputs, way: Way) -> Judged:
+def _judged(inputs: Inputs, way: Way, draws: Draws) -> Judged:
     cells = cost_cells(inputs, way.offer, way.point, _FEW)
     cells |= energy_cells(inputs, way.offer, way.point, _FEW)
     times = None
     allowed: bool | None = True
     reasons: list[str] = []
     if inputs.load is not None:
-        times = request_times(way.point, inputs.load, inputs.latency, _FEW)
+        times = request_times(way.point, inputs.load, inputs.latency, draws)
         allowed = times.feasible
         reasons += times.reasons
     is_good, why = _good_enough(inputs, way.point)
@@ -177,16 +194,24 @@ def _good_enough(inputs: Inputs, point: OperatingPoint) -> tuple[bool | None, st
     return True, ""
 
 
-def _best_of_each(judged: Sequence[Judged]) -> list[Judged]:
-    """The cheapest allowed way of each offer and decoding; a measured one first among equals."""
-    best: dict[tuple[str, str], Judged] = {}
-    for each in judged:
-        if each.is_allowed is not True or not np.isfinite(each.cost):
-            continue
-        key = each.way.offer.name, each.way.point.decoding
-        if key not in best or each.cost < best[key].cost:
-            best[key] = each
-    return sorted(best.values(), key=lambda each: each.cost)
+def finalists_of(judged: Sequence[Judged]) -> list[Judged]:
+    """The cheapest allowed way of each offer and decoding that is safe, or just the cheapest.
+
+    The cheapest of all is among them, safe or not, as a buyer will ask what it would have saved.
+    Equal costs go to the way that keeps the limits more often, then to a measured one.
+    """
+    possible = [each for each in judged if each.is_allowed and np.isfinite(each.cost)]
+    possible.sort(key=lambda each: (each.cost, -each.share_kept))
+    chosen: dict[tuple[str, str], Judged] = {}
+    for each in sorted(possible, key=lambda each: each.share_kept < SAFE_SHARE):
+        chosen.setdefault((each.way.offer.name, each.way.point.decoding), each)
+    kept = {id(each) for each in (*possible[:1], *chosen.values())}
+    return [each for each in possible if id(each) in kept]
+
+
+def _contenders(finalists: Sequence[Finalist]) -> list[Finalist]:
+    """Those that may be recommended, cheapest first: the safe ones, or all where none is."""
+    return [each for each in finalists if each.is_safe] or list(finalists)
 
 
 def _ranked(inputs: Inputs, chosen: Sequence[Judged], draws: Draws) -> list[Finalist]:

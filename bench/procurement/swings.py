@@ -41,6 +41,9 @@ def swings(inputs: Inputs, by: Projector, ways: Sequence[Way]) -> list[Swing]:
     """Every number that moves the cost of the first way, which is the cheapest, or the choice.
 
     The one that moves the cost most comes first.
+
+    Args:
+        ways: that may be chosen, the cheapest first.
     """
     options = [option_of(inputs, without_steps(way)) for way in ways]
     projected = {way.point.source for way in ways if way.point.kind is NumberClass.PROJECTED}

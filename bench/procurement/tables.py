@@ -64,12 +64,18 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class DataTable:
-    """One table; `name` is the stem of its files."""
+    """One table.
+
+    Attributes:
+        name: the stem of its files.
+        chosen_row: which row the page marks as the recommended one; None: no row.
+    """
 
     name: str
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Value, ...], ...]
+    chosen_row: int | None = None
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.columns) for row in self.rows), self.name

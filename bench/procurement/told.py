@@ -4,18 +4,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from bench.procurement.capacity import Capacity
 from bench.procurement.cell import Cell, NumberClass
 from bench.procurement.listing import cost_unit, ranking
 from bench.procurement.page import KeyFigure, Summary
-from bench.procurement.study import Finalist, Study
+from bench.procurement.study import SAFE_SHARE, Finalist, Study
 from bench.procurement.swings import Swing
 from bench.procurement.tables import DataTable, amount
 from bench.procurement.ways import Way
 from bench.procurement.words import key_words, unit_words, way_of
 from bench.report.style import digits, percent, plural, span, tidy
 
-_MOST_CHANGES, _MOST_LEADERS = 4, 5
-_SAFE = 0.95
+_MOST_CHANGES, _MOST_LEADERS = 4, 4
+_SAFE_PCT = tidy(100 * SAFE_SHARE)
 _TIMES = "\N{MULTIPLICATION SIGN}"
 
 
@@ -36,7 +39,7 @@ def summary(study: Study) -> Summary:
         answer=answer(study, best),
         lead=_lead(study, best),
         figures=_figures(study, best),
-        certainty=_certainty(study),
+        certainty=_certainty(study, best),
         changes=_changes(study),
         ranking=_leaders(study),
         basis=_basis(study),
@@ -44,14 +47,21 @@ def summary(study: Study) -> Summary:
 
 
 def _leaders(study: Study) -> DataTable:
-    """As much of the ranking as the first sheet has room for."""
+    """As much of the ranking as the first sheet has room for, the recommended row in any case."""
     whole = ranking(study)
-    rows = whole.rows[:_MOST_LEADERS]
-    left = len(whole.rows) - len(rows)
-    caption = whole.caption + (
-        f" {plural(left, 'dearer one')} in the full ranking." if left else ""
+    chosen = whole.chosen_row or 0
+    kept = list(range(len(whole.rows)))[:_MOST_LEADERS]
+    if chosen not in kept:
+        kept[-1] = chosen
+    left = len(whole.rows) - len(kept)
+    return replace(
+        whole,
+        name="leaders",
+        rows=tuple(whole.rows[index] for index in kept),
+        caption="The best ways to run each offer, by cost"
+        + (f"; {left:,} more in the full ranking." if left else "."),
+        chosen_row=kept.index(chosen),
     )
-    return replace(whole, name="leaders", rows=rows, caption=caption)
 
 
 def answer(study: Study, best: Finalist) -> str:
@@ -76,8 +86,34 @@ def _lead(study: Study, best: Finalist) -> tuple[str, ...]:
     if best.fleet is not None:
         month = best.fleet.cost_per_month
         said += f", {digits(month.value)} {currency} a month{_between(month)} for the stated load"
-    kept = _limits(study)
-    return (f"{said}. {kept}",)
+    said = f"{said}. {_limits(study)}"
+    risk = _risk(study, best)
+    return (said, risk) if risk else (said,)
+
+
+def _risk(study: Study, best: Finalist) -> str:
+    """What a cheaper way would have saved and risked, or that no way is safe; else empty."""
+    cheapest = study.finalists[0]
+    if not best.is_safe:
+        safest = max(study.finalists, key=lambda each: each.share_served or 0)
+        said = (
+            f"No way serves the load within its limits in {_SAFE_PCT} % of draws; this one, the "
+            f"cheapest, misses them in {_missed_pct(best)} %"
+        )
+        if safest is not best:
+            said += f", {safest.judged.way.name}, the safest, in {_missed_pct(safest)} %"
+        return f"{said}."
+    if cheapest is best:
+        return ""
+    saved_pct = 100 * (1 - cheapest.judged.cost / best.judged.cost)
+    return (
+        f"{cheapest.judged.way.name}, is {saved_pct:.2g} % cheaper and misses the limits in "
+        f"{_missed_pct(cheapest)} % of draws."
+    )
+
+
+def _missed_pct(finalist: Finalist) -> str:
+    return tidy(float(f"{100 * (1 - (finalist.share_served or 0)):.3g}"))
 
 
 def _between(cell: Cell) -> str:
@@ -123,9 +159,9 @@ def _figures(study: Study, best: Finalist) -> tuple[KeyFigure, ...]:
     return tuple(KeyFigure(label, amount(cell)) for label, cell in found)
 
 
-def _certainty(study: Study) -> tuple[str, ...]:
+def _certainty(study: Study, best: Finalist) -> tuple[str, ...]:
     found = []
-    best, *others = study.finalists
+    others = [each for each in study.finalists if each is not best]
     if best.share_cheapest is not None:
         said = (
             f"Cheapest in {percent(best.share_cheapest)} % of {study.draws.count:,} draws of "
@@ -134,10 +170,10 @@ def _certainty(study: Study) -> tuple[str, ...]:
         rivals = sorted(others, key=lambda each: -(each.share_cheapest or 0))
         if rivals and rivals[0].share_cheapest:
             rival = rivals[0]
-            said += f"; {rival.judged.way.short} in {percent(rival.share_cheapest)} %"
+            said += f"; {rival.judged.way.name}, in {percent(rival.share_cheapest)} %"
         found.append(f"{said}.")
-    if best.share_served is not None:
-        found.append(_served(study, best))
+    if best.fleet is not None:
+        found.append(_served(best, best.fleet))
     kind = best.judged.way.point.kind
     found.append(
         "Its speed was measured."
@@ -148,18 +184,23 @@ def _certainty(study: Study) -> tuple[str, ...]:
     return (*found, *notes)
 
 
-def _served(study: Study, best: Finalist) -> str:
-    """How often the load is served in time, and what is safe if that is not."""
-    assert best.share_served is not None
-    said = f"It serves the load within its limits in {percent(best.share_served)} % of draws."
-    safe = next((f for f in study.finalists if (f.share_served or 0) >= _SAFE), None)
-    if best.share_served >= _SAFE or safe is None or safe.fleet is None:
-        return said
-    month = digits(safe.fleet.cost_per_month.value)
-    return (
-        f"{said} The cheapest that does in {percent(_SAFE)} % or more: {safe.judged.way.short}, "
-        f"{month} {study.inputs.currency} a month."
-    )
+def _served(best: Finalist, fleet: Capacity) -> str:
+    """How often the load is served in time, and with how many devices."""
+    said = f"It serves the load within its limits in {percent(best.share_served)} % of draws"
+    devices, drawn = fleet.devices.value, fleet.device_draws
+    assert devices is not None
+    if not (drawn > devices).any():
+        return f"{said}."
+    said += f", by as many devices as each takes: {tidy(devices)} "
+    said += f"{'is' if devices == 1 else 'are'} enough in {_enough_pct(drawn, devices)} %"
+    enough = float(np.quantile(drawn, SAFE_SHARE, method="inverted_cdf"))
+    if np.isfinite(enough) and enough > devices:
+        said += f", {tidy(enough)} in {_enough_pct(drawn, enough)} %"
+    return f"{said}."
+
+
+def _enough_pct(drawn: np.ndarray, devices: float) -> str:
+    return percent(float((drawn <= devices).mean()))
 
 
 def _changes(study: Study) -> tuple[str, ...]:
@@ -169,7 +210,7 @@ def _changes(study: Study) -> tuple[str, ...]:
     said = list(dict.fromkeys(_turn(study, swing) for swing in _one_a_way(study, turning)))
     found = said[:_MOST_CHANGES]
     if not found:
-        found.append("No single number, moved within its range, makes another way the cheapest.")
+        found.append("No single number, moved within its range, makes another way the choice.")
         found += [_move(study, swing) for swing in study.swings[:3]]
     if study.inputs.quality.speed_only or study.inputs.quality.accuracy_floor is None:
         found.append("Answers that are not good enough: nothing was asked of them here.")
@@ -197,7 +238,7 @@ def _distance(swing: Swing) -> float:
 def _turn(study: Study, swing: Swing) -> str:
     bar = swing.bar
     assert bar.switches_at is not None
-    then = f"{swing.becomes} becomes the cheapest" if swing.becomes else "nothing serves the load"
+    then = f"{swing.becomes} becomes the choice" if swing.becomes else "no safe way serves the load"
     name = key_words(bar.key, study.inputs, _ways(study))
     way = way_of(bar.key, _ways(study))
     if way is not None and bar.value:

@@ -2,8 +2,8 @@
 
 from bench.procurement.cell import NumberClass
 from bench.procurement.page import Notice
-from bench.procurement.study import Study
-from bench.report.style import percent, plural
+from bench.procurement.study import SAFE_SHARE, Study
+from bench.report.style import percent, plural, tidy
 
 
 def notices(study: Study) -> tuple[Notice, ...]:
@@ -27,6 +27,16 @@ def notices(study: Study) -> tuple[Notice, ...]:
             )
         )
     inputs = study.inputs
+    if study.best is not None and not study.best.is_safe:
+        found.append(
+            Notice(
+                "Nothing is safe to buy",
+                f"No way serves the load within its limits in {tidy(100 * SAFE_SHARE)} % of draws. "
+                "The cheapest is named all the same, and it is a bet: measure it, relax a limit, "
+                "or offer other devices.",
+                serious=True,
+            )
+        )
     if inputs.quality.speed_only:
         found.append(
             Notice(
@@ -67,7 +77,13 @@ def definitions() -> tuple[tuple[str, str], ...]:
         (
             "Way",
             "An offer run in one decoding, precision and batch. A way is allowed where it keeps "
-            "every stated limit; the cheapest allowed one of each offer and decoding is ranked.",
+            "every stated limit at its own numbers; the best of each offer and decoding is ranked.",
+        ),
+        (
+            "Recommended",
+            "The cheapest way that serves the load within its limits in at least "
+            f"{tidy(100 * SAFE_SHARE)} % of draws, by some number of devices: a safe way. The "
+            "cheapest of all where none is safe, or no load is stated.",
         ),
         (
             "Delivered tokens",
@@ -98,8 +114,8 @@ def definitions() -> tuple[tuple[str, str], ...]:
         (
             "What would change the answer",
             "One number is moved at a time, over its stated range or its interval, or a tenth "
-            "either way where neither is known; all others stay. All times of a projected way move "
-            "together.",
+            "either way where neither is known; all others stay. The recommended way is held "
+            "against the other safe ones. All times of a projected way move together.",
         ),
         (
             "Floors",

@@ -15,18 +15,16 @@ from bench.devices import DEVICES
 from bench.procurement.cell import Cell, NumberClass, weakest
 from bench.procurement.distribution import mean
 from bench.procurement.inputs import Inputs, Offer
-from bench.procurement.laws import Draws, Limits
+from bench.procurement.laws import TAILS, Draws, Limits
 from bench.procurement.memory_fit import MemoryFit, MemoryShape, memory_fit
 from bench.procurement.operating_point import OperatingPoint
 from bench.procurement.projection import Projector, Setting
 from bench.procurement.sampling import Parameter
-from bench.stats import CONFIDENCE
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 PRECISIONS = ("fp8", "bf16")
 DECODINGS = ("diffusion", "autoregressive")
 STEPS_KEY = "load.steps_per_canvas"
-_TAILS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)
 _LIMITS = Draws(count=4_000)
 """For the limits that a projected cell shows."""
 _PROMPT_TOKENS, _REPLY_TOKENS = 1024, 1024
@@ -167,7 +165,7 @@ def projected_point(by: Projector, setting: Setting, steps: Cell | None) -> Oper
             )
         ratio = own.value / other.value if is_rate else other.value / own.value
         law = Projected(own.value, own.low, own.high, stream, is_rate, used, ratio - 1)
-        low, high = np.quantile(law.draw(_LIMITS, ""), _TAILS)
+        low, high = np.quantile(law.draw(_LIMITS, ""), TAILS)
         kind = own.kind if used is None else weakest((own.kind, used.kind))
         return replace(own, low=float(low), high=float(high), kind=kind, law=law)
 

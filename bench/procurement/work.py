@@ -1,10 +1,13 @@
-"""What forwards of the released pair move and compute; the one module here that imports the model.
+"""What a model holds, and what forwards of the released pair move and compute.
 
-Importing it loads torch, so a command imports it late and hands `released_work` on.
+The one module here that imports the model. That loads torch, so a command imports it late and hands
+its functions on.
 """
 
+from bench.procurement.memory_fit import LayerKind, MemoryShape
 from bench.roofline import Group
-from model import PRESETS
+from model import PRESETS, ModelConfig, preset
+from model.cost import weight_bytes
 from model.precision import Precision
 from model.work import ForwardKind, forward_work
 
@@ -40,3 +43,35 @@ def released_work(
             new_tokens=new_tokens,
         )
     )
+
+
+def memory_shape(name: str) -> MemoryShape:
+    """Of a preset.
+
+    Raises:
+        ValueError: no such preset; the message lists them.
+    """
+    config = preset(name)
+    return MemoryShape(
+        model=name,
+        canvas_length=config.canvas_length,
+        vocab_size=config.vocab_size,
+        max_positions=config.max_positions,
+        layers=tuple(
+            LayerKind(
+                config.layer_types.count(kind),
+                config.attention(kind).num_kv_heads,
+                config.attention(kind).head_dim,
+                config.attention(kind).window,
+            )
+            for kind in dict.fromkeys(config.layer_types)
+        ),
+        weight_bytes={str(precision): _kept(config, precision) for precision in Precision},
+    )
+
+
+def _kept(config: ModelConfig, precision: Precision) -> int:
+    """Every expert, and each matrix once: the embedding table is read two times a step."""
+    read = weight_bytes(config, precision, config.moe.num_experts)
+    twice = read["logits"] if config.canvas_length is not None else 0
+    return int(sum(read.values()) - twice)

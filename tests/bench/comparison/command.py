@@ -9,7 +9,7 @@ import pytest
 
 from bench.cli import main
 
-_HEAVY = ("torch", "hydra", "model", "matplotlib")
+_HEAVY = ("torch", "hydra", "model", "matplotlib", "pandera")
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,10 @@ def test_the_parts_sum_to_the_steps(diffusion: Profile, autoregressive: Profile)
         for phase, own in panes.breakdown.groupby("phase"):
             host_ms = steps[steps["phase"] == phase]["host_ms"].mean()
             assert own["total_ms"].sum() == pytest.approx(host_ms, rel=0.02)
-        # A clock of our own says the same, but for the calls of the profiler between two steps.
-        assert steps["host_ms"].sum() < 1.02 * steps["profiled_ms"].sum()
-        assert steps["host_ms"].sum() > 0.5 * steps["profiled_ms"].sum()
+        # A clock of our own says the same of most forwards, whatever else the machine has to do.
+        forwards = steps[steps["phase"] != "delivery"]
+        ratio = (forwards["host_ms"] / forwards["profiled_ms"]).median()
+        assert ratio == pytest.approx(1, abs=0.1)
 
 
 def test_op_groups_are_told_apart(diffusion: Profile, autoregressive: Profile) -> None:
