@@ -93,7 +93,7 @@ class Calibrated:
     """A metric of a point.
 
     Attributes:
-        tuned: smallest bound of `BOUNDS` that the first halves allow; None where none does.
+        tuned: the middle one of `BOUNDS` that the first halves allow; None where none does.
         bound: it, or the default where there is none; what the rates are of.
         parts: the whole first, then the batches as they were recorded.
         rules: the sequential first.
@@ -203,19 +203,25 @@ def _part(name: str | None, rates: RuleRates, bound: float, batch: _Batch) -> Pa
 
 
 def _tuned(batches: Sequence[_Batch]) -> float | None:
-    """The smallest bound at which false alarms are few and most comparisons get an answer."""
+    """The middle of the bounds at which false alarms are few and most comparisons get an answer.
+
+    At the tightest of them just enough get one, which other blocks are as likely to miss as to
+    keep; the widest forgives the most.
+    """
     same = [batch.same for batch in batches]
+    weights = [len(batch.blocks.logs) for batch in batches]
+    enough = []
     for bound in BOUNDS:
         found = pooled_rates(
             [
                 rule_rates(batch.rule(bound), own, SLOWDOWN)
                 for batch, own in zip(batches, same, strict=True)
             ],
-            [len(batch.blocks.logs) for batch in batches],
+            weights,
         )
         if found.false_alarms <= MAX_FALSE_ALARMS and found.equivalent >= MIN_EQUIVALENT:
-            return bound
-    return None
+            enough.append(bound)
+    return enough[(len(enough) - 1) // 2] if enough else None
 
 
 def _others(same: Sequence[Comparisons], weights: Sequence[float], power: float) -> list[RuleFound]:

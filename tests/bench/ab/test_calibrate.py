@@ -133,6 +133,15 @@ def test_a_tuned_bound_comes_from_the_first_half_alone(tmp_path: Path) -> None:
     assert not found.holds
 
 
+def test_the_bound_is_the_middle_of_those_that_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tightest is too tight for any answer; of the other three it is neither end."""
+    monkeypatch.setattr("bench.ab.calibrate.BOUNDS", (0.0001, 0.02, 0.025, 0.03))
+    write_batch(tmp_path, "a", QUIET)
+    assert calibrated(tmp_path).tuned == 0.025
+
+
 def test_a_rate_is_turned_into_a_time(tmp_path: Path) -> None:
     """Slower is worse in both: the rule asks for less, whatever the metric."""
     write_batch(tmp_path, "a", QUIET, metrics=("step_ms", "delivered_tok_per_s"))
