@@ -181,7 +181,7 @@ def _canvases(rng: np.random.Generator, prompts: pd.DataFrame) -> pd.DataFrame:
         counted = {
             name: rng.integers(0, 9, len(prompts))
             for name, kind in COLUMNS["canvases"].items()
-            if kind == "int?"
+            if kind == "int?" and name != "steps"
         }
         parts.append(
             prompts[["request_id", "task"]].assign(
