@@ -15,7 +15,8 @@ from bench.backends.openai.outcomes import answered_request, failed_request
 from bench.backends.openai.patience import Patience
 from bench.backends.openai.reconcile import AIPERF, VLLM, Seen, aiperf, vllm_bench_serve
 from bench.backends.openai.request import Endpoint
-from bench.backends.openai.session import OpenAiSession, Outcome, RunNote
+from bench.backends.openai.session import OpenAiSession, Outcome, RunNote, token_ends
+from bench.backends.openai.tokens import TokenCounter
 from bench.chat_template import ChatTemplate, encode_prompt
 from bench.records import FailedRequest, LoadRecord, Reconciled, RequestRecord
 from bench.workloads import Prompt
@@ -69,6 +70,8 @@ class ServedSession:
         self._config, self._model, self._server = config, model, server
         self._stack = stack
         self._patience = Patience()
+        tokenizer = model.tokenizer
+        self._counter = TokenCounter(None if tokenizer is None else token_ends(tokenizer))
 
     @property
     def identity(self) -> Identity:
@@ -187,9 +190,9 @@ class ServedSession:
             config or self._config,
             max_new_tokens=self._model.max_new_tokens,
             ignore_eos=self._model.ignore_eos,
-            tokenizer=self._model.tokenizer,
             seed=seed,
             patience=self._patience,
+            counter=self._counter,
         )
 
     def _given(self, prompts: Sequence[Prompt]) -> list[Prompt]:

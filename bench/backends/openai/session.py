@@ -24,7 +24,7 @@ from bench.backends.openai.load import closed_loop, open_loop
 from bench.backends.openai.metrics import ServerWork, contradicts, server_work, totals
 from bench.backends.openai.patience import Patience
 from bench.backends.openai.request import Endpoint
-from bench.backends.openai.tokens import TokenCount, TokenEnds, count_tokens
+from bench.backends.openai.tokens import TokenCount, TokenCounter, TokenEnds
 from bench.workloads import Prompt
 
 
@@ -85,7 +85,8 @@ class OpenAiSession:
             server does not tell chunk by chunk unknown.
         ignore_eos: whether answers go on after an end.
         seed: of the times at which requests are sent, where they are random.
-        patience: shared with other loads of the same server.
+        patience, counter: shared with other loads of the same server; a counter given has a
+            tokenizer of its own.
     """
 
     def __init__(
@@ -97,13 +98,16 @@ class OpenAiSession:
         tokenizer: Tokenizer | None = None,
         seed: int | str = 0,
         patience: Patience | None = None,
+        counter: TokenCounter | None = None,
     ) -> None:
         self._config = config
         self._seed = seed
         self._patience = patience or Patience()
         self._max_new_tokens = max_new_tokens
         self._knobs = config.request(ignore_eos=ignore_eos)
-        self._token_ends = None if tokenizer is None else token_ends(tokenizer)
+        self._counter = counter or TokenCounter(
+            None if tokenizer is None else token_ends(tokenizer)
+        )
 
     @property
     def capabilities(self) -> Capabilities:
@@ -196,7 +200,7 @@ class OpenAiSession:
 
     def outcome(self, answer: Answer) -> Outcome:
         """Judges an answer: its tokens, its canvases."""
-        count = count_tokens(answer, self._token_ends)
+        count = self._counter.count(answer)
         finish = None if answer.failure else FINISHES.get(answer.finish_reason or "")
         if finish is not None and count.over_limit:
             finish = "length"

@@ -3,7 +3,9 @@
 Counts that come with every chunk (token ids, running usage) give each chunk its own. Otherwise the
 text is tokenised again: what the server hid (an EOS, special tokens) is not in it, and a text may
 be tokenised into fewer tokens than it was sampled in, but hardly into more. A server's total that
-lies below the text's tokens is therefore wrong; `transformers serve` reports canvases that way.
+lies below the text's tokens is therefore wrong; `transformers serve` reports canvases that way. Its
+short answers are within the slack that a text is given, so that the server caught with a long one
+is believed no total from then on (`TokenCounter`).
 """
 
 from bisect import bisect_left
@@ -36,6 +38,7 @@ class UsageCheck(Enum):
     AGREES = "agrees"
     MISSING = "missing"
     UNCHECKED = "unchecked"  # nothing to hold it against
+    DISTRUSTED = "distrusted"  # not refuted, but of a server that was caught counting chunks
     COUNTS_CHUNKS = "counts_chunks"  # as many as chunks with text, fewer than the text's tokens
     BELOW_TEXT = "below_text"
     ABOVE_LIMIT = "above_limit"  # more than asked for, and the text does not bear it out
@@ -78,17 +81,40 @@ class TokenCount:
     by_chunk: Source | None
 
 
-def count_tokens(answer: Answer, token_ends: TokenEnds | None) -> TokenCount:
+class TokenCounter:
+    """Counts the answers of one server, and remembers whether it was caught counting chunks.
+
+    Args:
+        token_ends: the model's tokenizer, None where there is none.
+    """
+
+    def __init__(self, token_ends: TokenEnds | None) -> None:
+        self._token_ends = token_ends
+        self._caught = False
+
+    def count(self, answer: Answer) -> TokenCount:
+        """An answer's tokens; a total that stood before the server was caught is not taken back."""
+        found = count_tokens(answer, self._token_ends, distrust=self._caught)
+        self._caught |= found.usage is UsageCheck.COUNTS_CHUNKS
+        return found
+
+
+def count_tokens(
+    answer: Answer, token_ends: TokenEnds | None, *, distrust: bool = False
+) -> TokenCount:
     """Counts an answer's tokens.
 
     Args:
         token_ends: the model's tokenizer, None where there is none.
+        distrust: believes no total that token ids do not bear out.
     """
     reported = None if answer.usage is None else answer.usage.completion_tokens
     ends = None if token_ends is None else list(token_ends(answer.reasoning + answer.text))
     retokenised = None if ends is None else len(ends)
     num_ids = _sum_ids(answer.chunks)
     usage = _check(answer, reported, retokenised, num_ids)
+    if distrust and num_ids is None and usage in _TRUSTED:
+        usage = UsageCheck.DISTRUSTED
     by_chunk: Source | None = None
     each: list[int] | None = None
     if num_ids is not None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,7 @@ from bench.workloads import Prompt, make_workload
 from model.cost import num_parameters
 from model.sampling import BlockDelivered, RecordedNoise
 from tests.bench.backends.driving import tables_of
+from tests.bench.comparison.command import Command
 
 FORCED = engine.DiffusionSampling(max_denoising_steps=3, early_stop=False)
 STOPPING = engine.DiffusionSampling()
@@ -76,11 +78,11 @@ def phases(events: Sequence[Forward | Delivery]) -> list[str]:
     return [e.phase if isinstance(e, Forward) else "delivery" for e in events]
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 2])
 def test_the_autoregressive_sibling_gives_our_tokens(batch_size: int) -> None:
     theirs = session(engine.GreedySampling())
-    asked = prompts(6)
-    for begin in range(0, 6, batch_size):
+    asked = prompts(3 * batch_size)
+    for begin in range(0, len(asked), batch_size):
         batch = asked[begin : begin + batch_size]
         found, wanted = (
             run_batch(s, batch, process_id=0, repeat=0) for s in (theirs, ours(theirs))
@@ -117,7 +119,7 @@ def test_the_same_noise_gives_our_steps_and_tokens_canvas_by_canvas(
     theirs = session(sampling)
     mine = ours(theirs).loaded.model
     canvases = 0
-    for prompt in prompts(12):
+    for prompt in prompts(8):
         ids = [prompt.ids(theirs.encode)]
         with recording() as recorded:
             found = [e for e in theirs.answer(ids, [0]) if isinstance(e, Delivery)]
@@ -129,7 +131,7 @@ def test_the_same_noise_gives_our_steps_and_tokens_canvas_by_canvas(
         assert [e.rows[0].tokens for e in found] == [row.tokens for row in wanted]
         assert [e.rows[0].steps for e in found] == [row.steps for row in wanted]
         canvases += len(found)
-    assert canvases > 12
+    assert canvases > 8
 
 
 def test_routers_touch_the_same_experts_as_ours_over_the_prompt() -> None:
@@ -257,6 +259,7 @@ def test_dummy_weights_fill_the_architecture_and_are_seeded(name: str) -> None:
     assert not torch.equal(text[matrix], other.get_parameter(matrix))
 
 
+@cache
 def point(*overrides: str) -> Point:
     fixed = ["backend=transformers", "model=tiny-diffusion", "precision=fp32", *overrides]
     (found,) = compose_points(fixed, decoding_of, default_sweep=False)
@@ -310,12 +313,12 @@ def test_another_version_of_the_package_is_one_line_too(monkeypatch: pytest.Monk
 
 
 def test_points_share_a_model_unless_it_is_compiled() -> None:
-    first, second = (point(f"workload.max_new_tokens={n}").config for n in (32, 64))
+    first, second = (deepcopy(point().config) for _ in range(2))
+    second.workload.max_new_tokens = 32
     sessions = build_sessions(["a", "b"], [first, second], 0)
     assert sessions[0].upstream is sessions[1].upstream  # type: ignore[attr-defined]
-    compiled = ("backend.compiled=true", "backend.cache=static")
     for config in (first, second):
-        config.backend = point(*compiled).config.backend
+        config.backend = TransformersConfig(cache=Cache.static, compiled=True)
     with pytest.raises(ValueError, match="a process for each of its points"):
         build_sessions(["a", "b"], [first, second], 0)
 
@@ -328,20 +331,16 @@ def test_nothing_imports_the_package_before_it_is_used() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_run_ends_in_valid_tables_and_a_report(tmp_path: Path) -> None:
+def test_a_run_ends_in_valid_tables_and_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.report.figures.DPI", 40)
     arguments = (
         "run -m model=tiny-diffusion precision=fp32 backend=transformers kernels=triton threads=1 "
         "workload.num_prompts=3 measure.num_repeats=1 measure.max_repairs=1 run_dir=run "
         "measure.num_routing_prompts=1 measure.min_warmup_prompts=1 measure.max_warmup_prompts=1"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", "from bench.cli import main; main()", *arguments.split()],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = Command(monkeypatch, capsys)(*arguments.split(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = open_run(tmp_path / "run")
     (theirs,) = (row for _, row in run.points.iterrows())

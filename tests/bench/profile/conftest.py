@@ -1,14 +1,16 @@
 """Profiles that more than one file of tests looks at, each recorded once."""
 
+import io
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.profile.command import record_point
-from bench.profile.folder import Profile, open_profile
+from bench.profile.command import profile, record_point
+from bench.profile.folder import TRACE, Profile, open_profile
 from model.folded import FoldedBlock
 
 SLEEP_S = 0.005
@@ -41,6 +43,22 @@ def autoregressive(tmp_path_factory: pytest.TempPathFactory) -> Profile:
     """Its sibling in fp32, whose blocks are folded and whose floors are known."""
     folder = tmp_path_factory.mktemp("profiles") / "autoregressive"
     return recorded(folder, "model=tiny-autoregressive", "precision=fp32", steps=4)
+
+
+@pytest.fixture(scope="session")
+def reported(
+    autoregressive: Profile, tmp_path_factory: pytest.TempPathFactory, small_pictures: None
+) -> Path:
+    """The page that the command made of what was recorded of the sibling, in its own folder."""
+    folder = tmp_path_factory.mktemp("reported")
+    for name in ("profile.json", TRACE):
+        (folder / name).symlink_to(autoregressive.path / name)
+    out = io.StringIO()
+    with redirect_stdout(out):
+        profile(["report", str(folder)], out=None, steps=None, as_executed=False)
+    page = folder / "profile.html"
+    assert out.getvalue().endswith(f"profile: {page}\n")
+    return page
 
 
 @pytest.fixture(scope="session")

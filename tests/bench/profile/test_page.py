@@ -65,10 +65,8 @@ def test_hostile_names_stay_text(hostile: Profile, browser: Browser) -> None:
             assert page.requests == []
 
 
-def test_the_page_has_every_pane_and_needs_no_network(
-    diffusion: Profile, browser: Browser, small_pictures: None
-) -> None:
-    with browser.page(write_page(diffusion).as_uri()) as page:
+def test_the_page_has_every_pane_and_needs_no_network(reported: Path, browser: Browser) -> None:
+    with browser.page(reported.as_uri()) as page:
         ids = page.evaluate("[...document.querySelectorAll('section')].map(s => s.id)")
         assert ids == [
             "advice",

@@ -4,7 +4,9 @@ Legend: T steps, L canvas positions.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,22 @@ def made_run(
     prompt: str = "sort hgf=",
 ) -> MadeRun:
     """Points diffusion-bf16 and autoregressive-bf16; each request ends in its last canvas."""
+    made = _made(num_requests, num_canvases, num_steps, length, tuple(words), task, prompt)
+    names = ("points", "requests", "canvases", "steps", "positions")
+    tables = {name: getattr(made, name).copy() for name in names}
+    return replace(made, path=path, info=deepcopy(made.info), **tables)
+
+
+@cache
+def _made(
+    num_requests: int,
+    num_canvases: int,
+    num_steps: int,
+    length: int,
+    words: tuple[str, ...],
+    task: str,
+    prompt: str,
+) -> MadeRun:
     rng = np.random.default_rng(3)
     tables: dict[str, list[Any]] = {"requests": [], "canvases": [], "steps": [], "positions": []}
     for request_id in range(num_requests):
@@ -99,7 +117,7 @@ def made_run(
             for block in range(tokens)
         ]
     return MadeRun(
-        path,
+        Path(),
         pd.DataFrame([made_point("diffusion"), made_point("autoregressive")]),
         pd.DataFrame(tables["requests"]),
         pd.DataFrame(tables["canvases"]),

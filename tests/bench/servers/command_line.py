@@ -1,11 +1,12 @@
-"""Whole runs of `canvasbench run` with a server, in a process of their own."""
+"""Whole runs of `canvasbench run` with a server, in this process but for its workers."""
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from bench import open_run
+from bench.cli import main
 from bench.store import Run
 
 QUICK = (
@@ -16,18 +17,14 @@ QUICK = (
 
 
 def run_command(folder: Path, *overrides: str) -> Run:
-    """Runs a sweep into `folder`/run and opens it."""
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", "from bench.cli import main; main()", "run", "-m"),
-            *(*QUICK, *overrides, "run_dir=run"),
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    """Runs a sweep into `folder`/run, which gets no page, and opens it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["canvasbench", "run", "-m", *QUICK, *overrides, "run_dir=run"])
+        patch.setattr("bench.sweep.render", lambda run: run.path)  # takes seconds
+        with pytest.raises(SystemExit) as left:
+            main()
+    assert not left.value.code  # pytest shows what was said
     return open_run(folder / "run")
 
 

@@ -93,7 +93,7 @@ def test_greedy_answers_are_ours_token_by_token(outcomes: Outcomes) -> None:
 
 
 def test_a_diffusion_servers_usage_counts_canvases_and_is_found_out(outcomes: Outcomes) -> None:
-    """But for answers of so few tokens that the text alone could not tell."""
+    """From the first answer on that is long enough for the text alone to tell."""
     told, _ = outcomes["diffusion"]
     found_out = 0
     for outcome in told:
@@ -110,6 +110,10 @@ def test_a_diffusion_servers_usage_counts_canvases_and_is_found_out(outcomes: Ou
             assert count.source is Source.RETOKENISED
             assert count.delivered == count.retokenised
     assert found_out > 0.7 * NUM_PROMPTS
+    caught_s = min(o.ended_s for o in told if o.count.usage is UsageCheck.COUNTS_CHUNKS)
+    later = [outcome.count for outcome in told if outcome.ended_s > caught_s]
+    assert {count.usage for count in later} == {UsageCheck.COUNTS_CHUNKS, UsageCheck.DISTRUSTED}
+    assert {count.source for count in later} == {Source.RETOKENISED}
     assert any((outcome.count.reported or 0) > 1 for outcome in told)
 
 

@@ -24,6 +24,7 @@ from tests.bench.backends.openai.running import (
     tabled,
 )
 from tests.bench.backends.openai.scripted_server import (
+    DONE,
     Script,
     Wire,
     event,
@@ -414,3 +415,19 @@ def test_warm_up_counts_for_nothing() -> None:
     assert len([r for r in server.requests if r.body]) == 3 + 4
     assert (point["num_requests"], point["failed_requests"]) == (4, 0)
     assert len(tables["loads"]) == 1
+
+
+def test_a_server_caught_in_its_warm_up_is_believed_no_total_afterwards() -> None:
+    """A chunk counted as one token: by "ab" alone that cannot be told."""
+    long, short = (
+        sends(text_event(text, usage=1, finish="stop"), DONE) for text in ("abcdefghij", "ab")
+    )
+
+    def tokens(warm_up: int) -> list[int]:
+        _, tables, _ = tabled(
+            lambda i: long if i < warm_up else short, prompts=2, warm_up=warm_up, connections=1
+        )
+        return [int(value) for value in tables["requests"]["delivered_tokens"]]
+
+    assert tokens(warm_up=1) == [2, 2]
+    assert tokens(warm_up=0) == [1, 1]

@@ -5,7 +5,7 @@ import pytest
 from bench.backends.openai.canvases import in_canvases
 from bench.backends.openai.events import Answer, Chunk, Usage
 from bench.backends.openai.session import token_ends
-from bench.backends.openai.tokens import Source, UsageCheck, count_tokens
+from bench.backends.openai.tokens import Source, TokenCounter, UsageCheck, count_tokens
 from model.tiny.tokenizer import build_tokenizer
 
 
@@ -67,6 +67,20 @@ def test_a_running_count_of_canvases_is_found_out() -> None:
     assert (count.usage, count.delivered) == (UsageCheck.COUNTS_CHUNKS, 61)
     assert [d.tokens for d in count.deliveries] == [30, 31]
     assert count_tokens(told, None).usage is UsageCheck.UNCHECKED
+
+
+def test_a_server_caught_counting_chunks_is_believed_no_short_answer_either() -> None:
+    short, long = answer("ab", usage=1, running=[1]), answer("a" * 30, "b" * 31, usage=2)
+    counter = TokenCounter(letters)
+    before = counter.count(short)
+    assert (before.usage, before.delivered) == (UsageCheck.AGREES, 1)
+    assert counter.count(long).usage is UsageCheck.COUNTS_CHUNKS
+    after = counter.count(short)
+    assert (after.usage, after.source) == (UsageCheck.DISTRUSTED, Source.RETOKENISED)
+    assert (after.delivered, [d.tokens for d in after.deliveries]) == (2, [2])
+    with_ids = counter.count(answer("ab", usage=3, ids=[3]))
+    assert (with_ids.usage, with_ids.delivered) == (UsageCheck.AGREES, 3)
+    assert TokenCounter(letters).count(short).usage is UsageCheck.AGREES
 
 
 def test_a_total_without_counts_by_chunk_leaves_them_unknown() -> None:
