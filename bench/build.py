@@ -107,9 +107,14 @@ def check_point(config: RunConfig) -> None:
 
 
 def _check_fixed_work(config: RunConfig) -> None:
-    name = config.workload.tasks
-    if isinstance(config.sampler, BlockDiffusionConfig) and config.sampler.early_stop:
+    name, sampler = config.workload.tasks, config.sampler
+    if isinstance(sampler, BlockDiffusionConfig) and sampler.early_stop:
         raise ValueError(f"workload={name} needs sampler=forced or sampler.early_stop=false")
+    if isinstance(sampler, BlockDiffusionConfig) and not sampler.self_conditioning:
+        raise ValueError(
+            f"sampler.self_conditioning is False, which leaves out part of a step's work; "
+            f"workload={name} needs True"
+        )
     if config.workload.num_prompts % config.batch_size:
         raise ValueError(
             f"workload.num_prompts is {config.workload.num_prompts}; workload={name} needs a "

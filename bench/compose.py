@@ -291,7 +291,10 @@ def _suggest(key: str) -> str:
 
 
 def _keys(config: DictConfig) -> list[str]:
-    sampler = ("max_denoising_steps", "entropy_bound", "confidence_threshold", "early_stop")
+    sampler = (
+        *("max_denoising_steps", "entropy_bound", "confidence_threshold", "early_stop"),
+        "self_conditioning",
+    )
     workload = ("tasks", "num_prompts", "prompt_tokens", "max_new_tokens", "eos_policy")
     chat = ("domains", "thinking")
     return [

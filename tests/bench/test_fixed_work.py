@@ -77,6 +77,7 @@ def test_work_that_is_not_fixed_is_refused() -> None:
         ((), "needs sampler=forced or sampler.early_stop=false"),
         (("sampler=forced", "backend=simulated"), "valid: backend=native"),
         (("sampler=forced", "batch_size=4"), "needs a multiple of batch_size"),
+        (("sampler=forced", "sampler.self_conditioning=false"), "part of a step's work"),
     ):
         with pytest.raises(ValueError, match=message):
             check_point(point(*overrides).config)
