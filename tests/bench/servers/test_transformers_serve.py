@@ -112,7 +112,8 @@ def test_a_diffusion_servers_usage_counts_canvases_and_is_found_out(outcomes: Ou
     assert found_out > 0.7 * NUM_PROMPTS
     caught_s = min(o.ended_s for o in told if o.count.usage is UsageCheck.COUNTS_CHUNKS)
     later = [outcome.count for outcome in told if outcome.ended_s > caught_s]
-    assert {count.usage for count in later} == {UsageCheck.COUNTS_CHUNKS, UsageCheck.DISTRUSTED}
+    # The server draws its own noise: whether a short answer comes after the first caught is chance.
+    assert {count.usage for count in later} <= {UsageCheck.COUNTS_CHUNKS, UsageCheck.DISTRUSTED}
     assert {count.source for count in later} == {Source.RETOKENISED}
     assert any((outcome.count.reported or 0) > 1 for outcome in told)
 
