@@ -198,13 +198,18 @@ def test_interrupting_a_load_keeps_its_finished_repeats(
     def choose(i: int) -> Script:
         return ANSWER if i < 4 else stalls_after(b"")
 
+    # A job in the background of a script inherits an ignored SIGINT.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     with running(Scripts(choose, {})) as server:
         own = [*USUAL, f"backend.url={server.url}", f"run_dir={folder}", "measure.num_repeats=3"]
         monkeypatch.setattr("sys.argv", ["canvasbench", "run", *own])
         stopping = threading.Thread(target=interrupt, daemon=True)
         stopping.start()
-        with pytest.raises(SystemExit) as left:
-            main()
+        try:
+            with pytest.raises(SystemExit) as left:
+                main()
+        finally:
+            signal.signal(signal.SIGINT, inherited)
     assert left.value.code == 130
     run = open_run(folder)
     assert (run.info["interrupted"], run.info["finished"]) == (True, False)
