@@ -3,8 +3,10 @@
 Legend: B seqs, L positions, K keys, D model, N heads, G KV heads, H head dim.
 """
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
@@ -32,6 +34,29 @@ class Cache(Slots, Protocol):
     def advance(self, length: int) -> None: ...
 
 
+class Part(NamedTuple):
+    """What a layer's attention reads for the rows of one part of a pass.
+
+    A pass has one part, or two of equally many rows: the second sees what the first has written.
+    """
+
+    rope_LH: tuple[Tensor, Tensor]
+    mask: Any
+    """A mask of bools or None, or a `model.masks.Sight`: what the blocks of the model take."""
+    cache: Any
+    """`Slots`, in the form the blocks take."""
+
+
+def part_by_part(
+    attend: Callable[[Tensor, Part], Tensor], rows: Tensor, parts: Sequence[Part]
+) -> Tensor:
+    """Attention of every part's share of the rows (first dimension), one part after the other."""
+    if len(parts) == 1:
+        return attend(rows, parts[0])
+    shares = zip(rows.chunk(len(parts)), parts, strict=True)
+    return torch.cat([attend(share, part) for share, part in shares])
+
+
 class Attention(nn.Module):
     """Multi-head attention, scale 1: q and k are normed with weight and rotated, v only normed.
 
@@ -54,22 +79,21 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(geometry.head_dim, config.rms_norm_eps, ops)
         self._ops = ops
 
-    def forward(
-        self,
-        x_BLD: Tensor,
-        rope_LH: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: Slots,
-    ) -> Tensor:
+    def forward(self, x_BLD: Tensor, parts: Sequence[Part]) -> Tensor:
         """Attends over the cache's prefix and these L positions; returns [B, L, D]."""
+        qkv_BLPH = self.qkv(x_BLD).unflatten(-1, (-1, self._head_dim))
+        return self.output(part_by_part(self._attend, qkv_BLPH, parts))
+
+    def _attend(self, qkv_BLPH: Tensor, part: Part) -> Tensor:
+        """[B, L, N * H]"""
         q_BNLH, k_BGLH, v_BGLH = self._ops.qkv_norm_rope(
-            self.qkv(x_BLD).unflatten(-1, (-1, self._head_dim)),
+            qkv_BLPH,
             self.q_norm.weight,
             self.k_norm.weight,
-            *rope_LH,
+            *part.rope_LH,
             self._num_heads,
             self._num_kv_heads,
             self.q_norm.eps,
         )
-        k_BGKH, v_BGKH = cache.write_and_view(self.layer, k_BGLH, v_BGLH)
-        return self.output(self._ops.attention(q_BNLH, k_BGKH, v_BGKH, mask))
+        k_BGKH, v_BGKH = part.cache.write_and_view(self.layer, k_BGLH, v_BGLH)
+        return self._ops.attention(q_BNLH, k_BGKH, v_BGKH, part.mask)

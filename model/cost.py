@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from model.config import AttentionConfig, ModelConfig
 from model.precision import Precision
+from model.vocabulary import Vocabulary
 
 _WIDE_BYTES: Mapping[Precision, int] = {Precision.FP32: 4, Precision.BF16: 2, Precision.FP8: 2}
 _SCALE_BYTES = 2  # one bf16 scale an output channel
@@ -29,21 +30,27 @@ def num_parameters(config: ModelConfig) -> int:
 
 
 def weight_bytes(
-    config: ModelConfig, precision: Precision, distinct_experts: float
+    config: ModelConfig,
+    precision: Precision,
+    distinct_experts: float,
+    *,
+    vocabulary: Vocabulary = Vocabulary.EXACT,
+    self_conditioning: bool = True,
 ) -> dict[str, float]:
     """Bytes of weights that one denoise step or one autoregressive step reads, by op group.
 
     Args:
         distinct_experts: experts a layer that the step's tokens are routed to, on average.
+        self_conditioning: whether the step tells the next one what it believes.
 
     Returns:
         attention, router, experts, dense, norms, logits, and for a diffusion model
-        self_conditioning: the embedding table a second time (the soft embedding) and its MLP.
+        self_conditioning: its MLP, which takes a signal of zeros as well, and the embedding table a
+        second time (the soft embedding) where beliefs are fed back.
     """
     size, moe, wide = config.hidden_size, config.moe, _WIDE_BYTES[precision]
     layers = [config.attention(kind) for kind in config.layer_types]
     dense, expert = config.dense_hidden_size, moe.hidden_size
-    table = config.vocab_size * size * wide
     found = {
         "attention": sum(
             _matrix(_projections(config, a), _outputs(config, a), precision) for a in layers
@@ -54,11 +61,36 @@ def weight_bytes(
         * _matrix(3 * size * expert, 2 * expert + size, precision),
         "dense": len(layers) * _matrix(3 * size * dense, 2 * dense + size, precision),
         "norms": sum(8 * size + 2 * a.head_dim for a in layers) * wide + size * wide,
-        "logits": table,
+        "logits": _table(config, config.vocab_size, precision, vocabulary),
     }
     if config.canvas_length is not None:
-        found["self_conditioning"] = table + (3 * size * dense + size) * wide
+        found["self_conditioning"] = (3 * size * dense + size) * wide
+        if self_conditioning:
+            found["self_conditioning"] += _table(config, size, precision, vocabulary)
     return {name: float(value) for name, value in found.items()}
+
+
+def stored_bytes(
+    config: ModelConfig, precision: Precision, vocabulary: Vocabulary = Vocabulary.EXACT
+) -> int:
+    """Bytes of weights that a GPU keeps: every expert, and each matrix once in its own width.
+
+    Of the embedding table that is one copy for everything, or beside fp8 products the plain one
+    for tokens and those that the products read.
+    """
+    read = weight_bytes(config, precision, config.moe.num_experts, vocabulary=vocabulary)
+    table = config.vocab_size * config.hidden_size * _WIDE_BYTES[precision]
+    if vocabulary is Vocabulary.FP8:
+        return int(sum(read.values())) + table
+    return int(sum(read.values())) - (table if config.canvas_length is not None else 0)
+
+
+def _table(config: ModelConfig, outputs: int, precision: Precision, vocabulary: Vocabulary) -> int:
+    """Bytes of the embedding table as a product with so many output channels reads it."""
+    values = config.vocab_size * config.hidden_size
+    if vocabulary is Vocabulary.FP8:
+        return values + outputs * _SCALE_BYTES
+    return values * _WIDE_BYTES[precision]
 
 
 def _projections(config: ModelConfig, attention: AttentionConfig) -> int:

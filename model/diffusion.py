@@ -3,6 +3,9 @@
 Legend: B seqs, L canvas, D model, V vocab.
 """
 
+from dataclasses import dataclass
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +34,19 @@ class SelfConditioning(nn.Module):
 
     def forward(self, x_BLD: Tensor, signal_BLD: Tensor) -> Tensor:
         return self.post_norm(x_BLD + self.mlp(self.pre_norm(signal_BLD)))
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedCanvas:
+    """A canvas that the next one's first step writes to the cache on its way.
+
+    Attributes:
+        canvas_BL: its tokens.
+        around: what its rows read, as a commit of its own would.
+    """
+
+    canvas_BL: Tensor
+    around: Surroundings | AnyPrefix
 
 
 class DiffusionTransformer(Transformer):
@@ -63,31 +79,66 @@ class DiffusionTransformer(Transformer):
         raw_BLV = self.scores_in(canvas_BL, signal_BLD, surroundings)
         return self.ops.softcap(raw_BLV, self.config.final_logit_softcap)
 
-    def surround_canvas(self, length: int, cache: KVCache) -> Surroundings:
-        """What all denoise steps of a canvas after the cached prefix share."""
-        return self.surround(length, cache, causal=False)
+    def around_canvas(
+        self, length: int, cache: KVCache, *, ahead: int = 0
+    ) -> Surroundings | AnyPrefix:
+        """What all denoise steps of a canvas after the cached prefix share.
+
+        Args:
+            ahead: positions of a finished canvas that the first of them writes.
+        """
+        if self.wrap_step.fixed_shapes:
+            return self.anywhere(cache)
+        return self.surround(length, cache, causal=False, ahead=ahead)
+
+    def around_commit(self, length: int, cache: KVCache) -> Surroundings | AnyPrefix:
+        """What the rows of a finished canvas read."""
+        if self.wrap_step.fixed_shapes:
+            return self.anywhere(cache)
+        return self.surround(length, cache, causal=True)
 
     def scores_in(
-        self, canvas_BL: Tensor, signal_BLD: Tensor | None, around: Surroundings | AnyPrefix
+        self,
+        canvas_BL: Tensor,
+        signal_BLD: Tensor | None,
+        around: Surroundings | AnyPrefix,
+        finished: FinishedCanvas | None = None,
     ) -> Tensor:
-        """`denoise` before its softcap, [B, L, V], given what the steps of a canvas share."""
+        """`denoise` before its softcap, [B, L, V], given what the steps of a canvas share.
+
+        Args:
+            finished: the canvas before, to be written to the cache in the same pass: as a commit
+                and then the step, with one reading of the weights.
+        """
+        length, ahead = canvas_BL.shape[1], 0 if finished is None else canvas_BL.shape[1]
         if isinstance(around, AnyPrefix):
-            around = self.surround_anywhere(canvas_BL.shape[1], around, causal=False)
-        x_BLD = self.embedding(canvas_BL)
+            around = self.surround_anywhere(length, around, causal=False, ahead=ahead)
         if signal_BLD is None:
             signal_BLD = self.no_signal(canvas_BL)
-        x_BLD = self.self_conditioning(x_BLD, signal_BLD)
-        scalars = [block.layer_scalar for block in self.layers()]
-        return self.embedding.logits(self._run(x_BLD, around, scalars))
+        if finished is None:
+            x_BLD = self.self_conditioning(self.embedding(canvas_BL), signal_BLD)
+            scalars = [block.layer_scalar for block in self.layers()]
+            return self.embedding.logits(self._run(x_BLD, (around,), scalars))
+        before = finished.around
+        if isinstance(before, AnyPrefix):
+            before = self.surround_anywhere(length, before, causal=True)
+        tokens = torch.cat((finished.canvas_BL, canvas_BL))
+        written_BLD, x_BLD = self.embedding(tokens).chunk(2)
+        x = torch.cat((written_BLD, self.self_conditioning(x_BLD, signal_BLD)))
+        hidden = self._run(x, (before, around), self._scalars_of_both(len(canvas_BL)))
+        return self.embedding.logits(hidden.chunk(2)[1])
+
+    def _scalars_of_both(self, batch_size: int) -> tuple[Tensor, ...]:
+        """Every block's scalars [2 B, 1, 1]: of rows that are committed, then of those denoised."""
+        blocks = list(self.layers())
+        encoder = [cast(Tensor, block.encoder_layer_scalar) for block in blocks]
+        both = torch.stack((torch.cat(encoder), torch.cat([b.layer_scalar for b in blocks])), dim=1)
+        return both.repeat_interleave(batch_size, dim=1)[:, :, None, None].unbind()
 
     def commit(self, canvas_BL: Tensor, cache: KVCache) -> None:
         """Writes a finished canvas to the cache: `encode` without its result."""
         length = canvas_BL.shape[1]
-        around = (
-            self.anywhere(cache)
-            if self.wrap_step.fixed_shapes
-            else self.surround(length, cache, causal=True)
-        )
+        around = self.around_commit(length, cache)
         self.wrap_step(_commit, "commit")(self, canvas_BL, around)
         cache.advance(length)
 

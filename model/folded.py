@@ -9,11 +9,13 @@ Legend: B seqs, L positions, T = B * L tokens, K keys, D model, N heads, G KV he
 P = N + 2 G.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.attention import Slots
+from model.attention import Part, part_by_part
 from model.config import ModelConfig
 from model.folded_feed_forward import columns, make_feed_forward, norm_weight, unit
 from model.transformer import Block, Transformer
@@ -63,37 +65,20 @@ class FoldedBlock(nn.Module):
         self._post_attention = norm_weight(block.post_attention_norm) * root
         self._post_feedforward = norm_weight(block.post_feedforward_norm) * root
 
-    def forward(
-        self,
-        x_BLD: Tensor,
-        rope_LH: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: Slots,
-        scalar: Tensor,
-    ) -> Tensor:
+    def forward(self, x_BLD: Tensor, parts: Sequence[Part], scalar: Tensor) -> Tensor:
         batch_size, length, size = x_BLD.shape
         x_TD = x_BLD.view(-1, size)
         qkv = torch.mm(unit(x_TD, self._floor), self._qkv_DP)
-        attended = self.attend(
-            qkv.view(batch_size, length, -1, self._geometry.head_dim),
-            rope_LH,
-            mask,
-            cache,
-        )
-        out_TD = torch.mm(attended, self._output)
+        qkv_BLPH = qkv.view(batch_size, length, -1, self._geometry.head_dim)
+        out_TD = torch.mm(part_by_part(self.attend, qkv_BLPH, parts), self._output)
         x_TD = torch.addcmul(x_TD, unit(out_TD, self._floor), self._post_attention)
         both_TD = self._feed_forward.of(unit(x_TD, self._floor))
         x_TD = torch.addcmul(x_TD, unit(both_TD, self._floor), self._post_feedforward)
-        return (x_TD * scalar).view(batch_size, length, size)
+        return x_TD.view(batch_size, length, size) * scalar
 
-    def attend(
-        self,
-        qkv_BLPH: Tensor,
-        rope_LH: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: Slots,
-    ) -> Tensor:
+    def attend(self, qkv_BLPH: Tensor, part: Part) -> Tensor:
         """Attention before the output projection, [T, N H]."""
+        rope_LH, mask, cache = part
         num_heads, num_kv_heads = self._config.num_heads, self._geometry.num_kv_heads
         length = torch.linalg.vector_norm(qkv_BLPH, dim=-1, keepdim=True)
         unit_BLPH = qkv_BLPH / torch.hypot(length, self._head_floor)

@@ -188,12 +188,15 @@ class KVCache:
             if start_B is not None:
                 self.starts_B.copy_(start_B)
 
-    def open(self, length: int) -> OpenSlots | LongSlots:
+    def open(self, length: int, ahead: int = 0) -> OpenSlots | LongSlots:
         """The slots of the next L positions and all they may see, for any number of passes.
 
         A pass longer than a canvas may need `LongSlots`, which serve once.
+
+        Args:
+            ahead: positions to be written before these, at most a canvas.
         """
-        begin, end = self.num_cached, self.num_cached + length
+        begin, end = self.num_cached + ahead, self.num_cached + ahead + length
         assert end <= self.num_slots, "KV cache overflow"
         slots = {
             kind: None if end <= size else self._range(begin, end) % size
@@ -207,18 +210,23 @@ class KVCache:
         detours = {kind: self._detour(self.ring_slots[kind], begin, end) for kind in long}
         return LongSlots(opened, [detours.get(kind) for kind in kinds])
 
-    def open_anywhere(self, length: int) -> OpenSlots:
+    def open_anywhere(self, length: int, ahead: int = 0) -> OpenSlots:
         """Every slot, for L new positions at a place that only the device knows."""
-        position_L = self.cached_1 + torch.arange(length, device=self.cached_1.device)
+        begin = self.cached_1 + ahead if ahead else self.cached_1
+        position_L = begin + torch.arange(length, device=self.cached_1.device)
         slots: dict[str, Tensor | None] = {
             kind: position_L if size == self.num_slots else position_L % size
             for kind, size in self.ring_slots.items()
         }
         return self._show(self.ring_slots, slots)
 
-    def num_keys(self, kind: str, length: int) -> int:
+    def shown(self) -> OpenSlots:
+        """Every slot, for kernels that find the places of new positions themselves."""
+        return self._show(self.ring_slots, dict.fromkeys(self.ring_slots))
+
+    def num_keys(self, kind: str, length: int, ahead: int = 0) -> int:
         """Slots of a layer type that `open` shows to L new positions."""
-        end, size = self.num_cached + length, self.ring_slots[kind]
+        end, size = self.num_cached + ahead + length, self.ring_slots[kind]
         return end - self._oldest(size) if self._is_long(kind, length) else min(end, size)
 
     def advance(self, length: int) -> None:

@@ -81,6 +81,11 @@ class Embedding(nn.Module):
         """The expected embedding under [B, L, V] probabilities, scaled like a token's."""
         return torch.matmul(probabilities_BLV.to(self.weight.dtype), self.weight) * self._scale
 
+    def soft_of_believed(self, probabilities_BLV: Tensor, min_belief: Tensor, ops: Ops) -> Tensor:
+        """`soft` over the tokens that some position believes in (`reference.soft_embedding`)."""
+        known_BLV = probabilities_BLV.to(self.weight.dtype)
+        return ops.soft_embedding(known_BLV, self.weight, min_belief) * self._scale
+
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., D] -> raw [..., V], before the softcap."""
         return nn.functional.linear(hidden, self.weight)

@@ -19,11 +19,13 @@ from model.precision import (
     Precision,
     applied_to,
     check_device,
+    check_vocabulary,
     convert,
     finish,
     kept_fp8_dtype,
 )
 from model.transformer import Transformer
+from model.vocabulary import Vocabulary
 
 SHIPPED = Path(__file__).parent / "tiny" / "weights"
 
@@ -61,6 +63,7 @@ def load(
     preset_or_path: str,
     *,
     precision: str = "fp32",
+    vocabulary: str = "exact",
     kernels: str = "torch",
     execution: str = "eager",
     device: str = "cpu",
@@ -71,6 +74,7 @@ def load(
 
     Args:
         preset_or_path: a name in `PRESETS`, or a folder with config.json and safetensors.
+        vocabulary: fp8 for products with the vocabulary in fp8, beside precision bf16 or fp8.
         weights: a checkpoint folder for a preset, "dummy" for seeded random weights, or None for
             what belongs to it: the shipped weights of the tiny pair, the folder's own.
 
@@ -80,8 +84,11 @@ def load(
     """
     if precision not in list(Precision):
         raise ValueError(f"precision {precision!r} is unknown; valid: {', '.join(Precision)}")
-    chosen, place = Precision(precision), torch.device(device)
-    check_device(place, chosen)
+    if vocabulary not in list(Vocabulary):
+        raise ValueError(f"vocabulary {vocabulary!r} is unknown; valid: {', '.join(Vocabulary)}")
+    chosen, place, products = Precision(precision), torch.device(device), Vocabulary(vocabulary)
+    check_vocabulary(chosen, products)
+    check_device(place, chosen, products)
     wrapper = make_wrapper(execution, place)
     ops = make_ops(kernels)
     config, folder = locate(preset_or_path, weights)
@@ -96,8 +103,8 @@ def load(
         fingerprint = _stream(model, config, folder, chosen, place)
         shipped = folder.parent == SHIPPED
         source = Weights("tiny" if shipped else "checkpoint", folder, fingerprint)
-    finish(model, chosen)
-    applied = applied_to(model.device, chosen)
+    finish(model, chosen, products)
+    applied = applied_to(model.device, chosen, products)
     model.eval()
     if kernels == "torch":
         fold(model)
@@ -150,8 +157,10 @@ def _fuse(model: Transformer) -> None:
             f"{model.device.type}; valid here: reference, torch"
         )
     from model.kernels.block import fuse
+    from model.kernels.vocabulary import fuse_vocabulary
 
     fuse(model)
+    fuse_vocabulary(model)
 
 
 def locate(preset_or_path: str, weights: str | None) -> tuple[ModelConfig, Path | None]:

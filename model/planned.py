@@ -44,6 +44,7 @@ from model.ops import Ops
 from model.precision import Precision
 from model.sampling.block_diffusion import CanvasState, Denoiser, DiffusionSampling
 from model.sampling.noise import CanvasNoise
+from model.vocabulary import Vocabulary
 from model.work import expected_distinct_experts
 
 L2_BYTES = 24 << 20
@@ -76,7 +77,14 @@ class PlannedOp:
 
 
 def planned_ops(
-    config: ModelConfig, ops: Ops, precision: Precision, *, context: int, batch_size: int = 1
+    config: ModelConfig,
+    ops: Ops,
+    precision: Precision,
+    *,
+    context: int,
+    batch_size: int = 1,
+    vocabulary: Vocabulary = Vocabulary.EXACT,
+    sampling: DiffusionSampling | None = None,
 ) -> list[PlannedOp]:
     """Every operation of a denoise step that is not a canvas's first, on a Hopper GPU.
 
@@ -84,13 +92,14 @@ def planned_ops(
 
     Args:
         context: cached positions of every row.
+        sampling: of at least two steps; the released one by default.
     """
     kinds = tuple(dict.fromkeys(config.layer_types))
     repeats = [config.layer_types.count(kind) for kind in kinds]
     few = replace(config, layer_types=kinds)
     assert config.canvas_length is not None
     distinct = expected_distinct_experts(config, batch_size * config.canvas_length)
-    model = _hopper_model(few, ops, precision)
+    model = _hopper_model(few, ops, precision, vocabulary)
     with _OnGpu(), torch.no_grad():
         size = context + config.canvas_length
         cache = KVCache(few, batch_size, size, dtype=model.dtype, device=_META)
@@ -98,7 +107,7 @@ def planned_ops(
         shape = (2, batch_size, config.canvas_length)
         tokens = torch.zeros(shape, dtype=torch.int64, device=_META)
         noise = CanvasNoise(tokens[0], torch.zeros(shape, device=_META), tokens)
-        denoiser = Denoiser(model, DiffusionSampling(max_denoising_steps=2))
+        denoiser = Denoiser(model, sampling or DiffusionSampling())
         ended = torch.zeros(batch_size, dtype=torch.bool, device=_META)
         state, _ = denoiser.step(CanvasState.fresh(noise.initial_BL, ended), cache, noise, 0)
         counter = _Counter(model, cache, distinct / config.moe.num_experts)
@@ -115,7 +124,9 @@ def by_group(ops: Sequence[PlannedOp]) -> dict[str, float]:
     return totals
 
 
-def _hopper_model(config: ModelConfig, ops: Ops, precision: Precision) -> DiffusionTransformer:
+def _hopper_model(
+    config: ModelConfig, ops: Ops, precision: Precision, vocabulary: Vocabulary
+) -> DiffusionTransformer:
     """The model as `model.precision` makes it for a GPU with bf16 and fp8 units."""
     with _META:
         model = DiffusionTransformer(config, ops).requires_grad_(False)
@@ -126,7 +137,7 @@ def _hopper_model(config: ModelConfig, ops: Ops, precision: Precision) -> Diffus
         for name, child in model.named_children():
             for part in child.children() if name == "blocks" else (child,):
                 precisions.convert(part, precision)
-        precisions.finish(model, precision)
+        precisions.finish(model, precision, vocabulary)
     return model
 
 
@@ -159,7 +170,9 @@ class _Counter(TorchDispatchMode):
         self._l2 = _L2()
         always = (*model.parameters(), *model.buffers(), *cache.storage())
         self._always = {_key(tensor) for tensor in always}
-        self._table = model.embedding.weight
+        embedding = model.embedding
+        self._tables = {_key(t) for t in (*embedding.parameters(), *embedding.buffers())}
+        self._vocab_size = model.config.vocab_size
         self._running: list[tuple[list[str], int]] = []
 
     @contextmanager
@@ -232,9 +245,9 @@ class _Counter(TorchDispatchMode):
             return "projections" if path[-1] in ("qkv", "output") else "attention"
         if path and path[0] in ("blocks", "final_norm"):
             return "norms"
-        if _key(self._table) not in map(_key, given):
+        if self._tables.isdisjoint(map(_key, given)):
             return "sampling"
-        is_logits = any(tensor.shape[-1] == len(self._table) for tensor in results)
+        is_logits = any(tensor.shape[-1] == self._vocab_size for tensor in results)
         return "logits" if is_logits else "self_conditioning"
 
 

@@ -2,7 +2,8 @@
 
 The fp8 recipe is the published checkpoint's: e4m3 weights with one static scale an output channel,
 e4m3 activations with one dynamic scale a token; attention projections, dense MLP and experts. The
-embedding, router, self-conditioning, norms and scalars stay bf16.
+embedding, router, self-conditioning, norms and scalars stay bf16; the products with the embedding
+may run in fp8 beside bf16 or fp8 (`model.vocabulary`).
 
 Where the processor has no bf16 matrix unit, bf16 is emulated: values are stored and rounded as
 bf16, products are accumulated in fp32. fp8 is emulated wherever its products run in a wider type.
@@ -12,7 +13,7 @@ Legend: B seqs, L positions, T tokens, D model, E experts, K experts a token, F 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
@@ -22,9 +23,18 @@ from torch.nn import functional as F
 from model.float8 import ScaledExperts, ScaledLinear, ScaledMatrix
 from model.layers import Embedding, Linear
 from model.moe import Experts
+from model.ops import reference
 from model.transformer import Block, Transformer
+from model.vocabulary import (
+    Fp8Embedding,
+    LongProduct,
+    Vocabulary,
+    scaled_channels,
+    scaled_rows,
+)
 
-FP8 = torch.float8_e4m3fn
+FP8 = reference.FP8
+quantise_rows = reference.quantise_rows
 _FP8_MAX = torch.finfo(FP8).max
 FP8_CAPABILITIES = ((9, 0), (10, 0))  # of torch's row-wise scaled grouped product
 
@@ -41,36 +51,66 @@ class Applied:
 
     precision: Precision
     emulated: bool
+    vocabulary: Vocabulary = Vocabulary.EXACT
 
 
-def check_device(device: torch.device, precision: Precision) -> None:
+def check_device(
+    device: torch.device, precision: Precision, vocabulary: Vocabulary = Vocabulary.EXACT
+) -> None:
     """Refuses fp8 on a CUDA device that lacks its products; processors emulate it.
 
     Raises:
         ValueError: the message names the device's compute capability and those that have them.
     """
-    if precision is not Precision.FP8 or device.type != "cuda" or has_fp8_units(device):
+    is_fp8 = precision is Precision.FP8
+    wanted = "precision fp8" if is_fp8 else "vocabulary fp8"
+    if not is_fp8 and vocabulary is not Vocabulary.FP8:
+        return
+    if device.type != "cuda" or has_fp8_units(device):
         return
     major, minor = torch.cuda.get_device_capability(device)
-    valid = " or ".join(f"{major}.{minor}" for major, minor in FP8_CAPABILITIES)
+    needed = " or ".join(f"{major}.{minor}" for major, minor in FP8_CAPABILITIES)
+    valid = "fp32, bf16" if is_fp8 else "vocabulary exact"
     raise ValueError(
-        f"precision fp8 needs scaled grouped products, compute capability {valid}; "
-        f"{device} has {major}.{minor}; valid here: fp32, bf16"
+        f"{wanted} needs scaled grouped products, compute capability {needed}; "
+        f"{device} has {major}.{minor}; valid here: {valid}"
     )
 
 
-def finish(model: Transformer, precision: Precision) -> None:
+def check_vocabulary(precision: Precision, vocabulary: Vocabulary) -> None:
+    """Refuses fp8 products with the vocabulary in an fp32 model.
+
+    Raises:
+        ValueError: the message names both.
+    """
+    if vocabulary is Vocabulary.FP8 and precision is Precision.FP32:
+        raise ValueError(
+            "vocabulary is fp8 with precision fp32; it must be exact there, or precision bf16 or "
+            "fp8"
+        )
+
+
+def finish(
+    model: Transformer, precision: Precision, vocabulary: Vocabulary = Vocabulary.EXACT
+) -> None:
     """After all parts are converted: what belongs to the model as a whole."""
-    if precision is not Precision.FP32 and not has_bf16_units(model.device):
+    if vocabulary is Vocabulary.FP8:
+        feeds_back, native = model.config.canvas_length is not None, has_fp8_units(model.device)
+        model.embedding = fp8_embedding(model.embedding, feeds_back=feeds_back, native=native)
+        model.ops = replace(model.ops, sample=model.ops.sample_scaled)
+    elif precision is not Precision.FP32 and not has_bf16_units(model.device):
         model.embedding = WideEmbedding(model.embedding)
 
 
-def applied_to(device: torch.device, precision: Precision) -> Applied:
+def applied_to(
+    device: torch.device, precision: Precision, vocabulary: Vocabulary = Vocabulary.EXACT
+) -> Applied:
     """What a precision means on a device."""
     if precision is Precision.FP32:
         return Applied(precision, emulated=False)
-    native = has_fp8_units(device) if precision is Precision.FP8 else has_bf16_units(device)
-    return Applied(precision, emulated=not native)
+    is_fp8 = precision is Precision.FP8 or vocabulary is Vocabulary.FP8
+    native = has_fp8_units(device) if is_fp8 else has_bf16_units(device)
+    return Applied(precision, emulated=not native, vocabulary=vocabulary)
 
 
 def convert(
@@ -117,17 +157,6 @@ def has_fp8_units(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) in FP8_CAPABILITIES
 
 
-def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """e4m3 values and their fp32 scale per row (last dimension): x ~ values * scale, symmetric.
-
-    Returns:
-        values in e4m3, shaped like x; scale [..., 1].
-    """
-    wide = x.float()
-    scale = wide.abs().amax(-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny) / _FP8_MAX
-    return (wide / scale).to(FP8), scale
-
-
 def quantise_weight(weight: Tensor) -> ScaledMatrix:
     """e4m3 values and a scale an output channel, rounded to bf16 as the checkpoint stores it.
 
@@ -166,7 +195,7 @@ def _quantise_matrices(
     setattr(block, "experts", _fp8_experts(gate_up, down, native=native))  # noqa: B010 (another class on purpose)
 
 
-def _fp8_linear(matrix: ScaledMatrix, *, native: bool) -> nn.Module:
+def _fp8_linear(matrix: ScaledMatrix, *, native: bool) -> "ScaledLinear | Fp8Linear":
     if native:
         return ScaledLinear(matrix, quantise_rows)
     return Fp8Linear(matrix)
@@ -176,6 +205,17 @@ def _fp8_experts(gate_up: ScaledMatrix, down: ScaledMatrix, *, native: bool) -> 
     if native:
         return ScaledExperts(gate_up, down, quantise_rows)
     return Fp8Experts(gate_up, down)
+
+
+def fp8_embedding(embedding: Embedding, *, feeds_back: bool, native: bool) -> Fp8Embedding:
+    """Logits, and for a model that feeds beliefs back the soft embedding, in fp8."""
+    table_VD = embedding.weight
+    scores = _fp8_linear(scaled_rows(table_VD, quantise_weight), native=native)
+    if not feeds_back:
+        return Fp8Embedding(embedding, scores, None)
+    channels = scaled_channels(table_VD, quantise_weight)
+    mixture = LongProduct(channels, quantise_rows) if native else Fp8Linear(channels)
+    return Fp8Embedding(embedding, scores, mixture)
 
 
 class Fp8Linear(nn.Module):
@@ -194,8 +234,11 @@ class Fp8Linear(nn.Module):
         self.register_buffer("scale", matrix.scale.squeeze(-1))
 
     def forward(self, x: Tensor) -> Tensor:
-        values, row_scale = quantise_rows(x)
-        return (F.linear(values.float(), self.weight) * (row_scale * self.scale)).to(x.dtype)
+        return self.product(*quantise_rows(x)).to(x.dtype)
+
+    def product(self, values: Tensor, scale: Tensor) -> Tensor:
+        """The map of rows that are quantised already; fp32."""
+        return F.linear(values.float(), self.weight) * (scale * self.scale)
 
 
 class Fp8Experts(nn.Module):

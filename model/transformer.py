@@ -3,14 +3,14 @@
 Legend: B seqs, L positions, T = B * L tokens, D model, V vocab.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar, cast
+from typing import Literal, ParamSpec, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from model.attention import Attention, Cache, Slots
+from model.attention import Attention, Cache, Part, Slots
 from model.config import ModelConfig
 from model.kv_cache import KVCache, OpenSlots, SpareCache
 from model.layers import Embedding, GatedMLP, RMSNorm, rope_table
@@ -107,15 +107,13 @@ class Block(nn.Module):
         is_diffusion = config.canvas_length is not None
         self.register_buffer("encoder_layer_scalar", torch.ones(1) if is_diffusion else None)
 
-    def forward(
-        self,
-        x_BLD: Tensor,
-        rope_LH: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: Slots,
-        scalar: Tensor,
-    ) -> Tensor:
-        attended = self.attention(self.input_norm(x_BLD), rope_LH, mask, cache)
+    def forward(self, x_BLD: Tensor, parts: Sequence[Part], scalar: Tensor) -> Tensor:
+        """One layer over the rows of all parts.
+
+        Args:
+            scalar: one element, or [B, 1, 1] where parts have different ones.
+        """
+        attended = self.attention(self.input_norm(x_BLD), parts)
         x_BLD = self._add_norm(x_BLD, attended, self.post_attention_norm)
         weights = (self.pre_dense_norm.weight, self.pre_experts_norm.weight, None)
         for_dense, for_experts, for_router = self._ops.rms_norms(x_BLD, weights, self._eps)
@@ -138,7 +136,8 @@ class Transformer(nn.Module):
 
     Attributes:
         wrap_step: what passes go through as functions of tensors; set by `model.loading`.
-        spells_masks: blocks take masks of bools; those that do not take a `Sight`.
+        spells_masks: blocks take masks of bools; those that do not take a `Sight`, and rotary
+            tables from position 0 on.
         spare_cache: the cache of the last generation.
     """
 
@@ -191,21 +190,27 @@ class Transformer(nn.Module):
         length = token_BL.shape[1]
         if isinstance(around, AnyPrefix):
             around = self.surround_anywhere(length, around, causal=self._is_causal(length))
-        return self._run(self.embedding(token_BL), around, scalars)
+        return self._run(self.embedding(token_BL), (around,), scalars)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Softcapped scores, fp32 [..., V]. The raw scores keep the activation dtype's rounding."""
         return self.ops.softcap(self.embedding.logits(hidden), self.config.final_logit_softcap)
 
-    def surround(self, length: int, cache: KVCache | Cache, *, causal: bool) -> Surroundings:
-        """What a pass over L positions after the cached prefix reads; the host knows its length."""
-        begin = cache.num_cached
+    def surround(
+        self, length: int, cache: KVCache | Cache, *, causal: bool, ahead: int = 0
+    ) -> Surroundings:
+        """What a pass over L positions after the cached prefix reads; the host knows its length.
+
+        Args:
+            ahead: positions between the prefix and these, which the same pass writes first.
+        """
+        begin = cache.num_cached + ahead
         if isinstance(cache, KVCache):
             # A ring holds the window of a whole canvas; a shorter one would see more.
             assert causal or length == (self.config.canvas_length or 1)
-            slots: Slots = cache.open(length)
-            cached_1 = cache.cached_1
-            num_keys = {kind: cache.num_keys(kind, length) for kind in self._windows}
+            slots: Slots = cache.open(length, ahead)
+            cached_1 = cache.cached_1 + ahead if ahead else cache.cached_1
+            num_keys = {kind: cache.num_keys(kind, length, ahead) for kind in self._windows}
         else:
             slots, cached_1 = cache, torch.full((1,), begin, device=self.device)
             num_keys = dict.fromkeys(self._windows, begin + length)
@@ -218,17 +223,23 @@ class Transformer(nn.Module):
         tables = {kind: self._table(kind, cache.num_slots) for kind in self._windows}
         return AnyPrefix(cache, tables)
 
-    def surround_anywhere(self, length: int, prefix: AnyPrefix, *, causal: bool) -> Surroundings:
+    def surround_anywhere(
+        self, length: int, prefix: AnyPrefix, *, causal: bool, ahead: int = 0
+    ) -> Surroundings:
         """`surround` where only the device knows how long the prefix is."""
         cache = prefix.cache
-        position_L = cache.cached_1 + torch.arange(length, device=self.device)
-        ropes = {
-            kind: (cos.index_select(0, position_L), sin.index_select(0, position_L))
-            for kind, (cos, sin) in prefix.tables.items()
-        }
-        sights = self._sights(causal, cache.cached_1, cache.starts_B)
+        cached_1 = cache.cached_1 + ahead if ahead else cache.cached_1
+        ropes = prefix.tables
+        if self.spells_masks:
+            position_L = cached_1 + torch.arange(length, device=self.device)
+            ropes = {
+                kind: (cos.index_select(0, position_L), sin.index_select(0, position_L))
+                for kind, (cos, sin) in prefix.tables.items()
+            }
+        sights = self._sights(causal, cached_1, cache.starts_B)
         masks = self._masks(sights, length, cache.ring_slots, None)
-        return Surroundings(ropes, masks, cache.open_anywhere(length))
+        slots = cache.open_anywhere(length, ahead) if self.spells_masks else cache.shown()
+        return Surroundings(ropes, masks, slots)
 
     def _sights(self, causal: bool, cached_1: Tensor, start_B: Tensor | None) -> dict[str, Sight]:
         windows = self._windows.items()
@@ -252,19 +263,23 @@ class Transformer(nn.Module):
         """A lone token sees all that an autoregressive cache holds: it needs no causal mask."""
         return length > 1 or self.config.canvas_length is not None
 
-    def _run(self, x_BLD: Tensor, surroundings: Surroundings, scalars: list[Tensor]) -> Tensor:
-        ropes, masks, cache = surroundings.ropes, surroundings.masks, surroundings.cache
+    def _run(
+        self, x_BLD: Tensor, parts: Sequence[Surroundings], scalars: Sequence[Tensor]
+    ) -> Tensor:
+        by_kind = {
+            kind: tuple(Part(part.ropes[kind], part.masks[kind], part.cache) for part in parts)
+            for kind in self._windows
+        }
         for block, kind, scalar in zip(
             self.layers(), self.config.layer_types, scalars, strict=True
         ):
-            mask: Any = masks[kind]  # of the kind these blocks take
-            x_BLD = block(x_BLD, ropes[kind], mask, cache, scalar)
+            x_BLD = block(x_BLD, by_kind[kind], scalar)
         return self.final_norm(x_BLD)
 
     def _rope(self, kind: str, begin: int, end: int) -> tuple[Tensor, Tensor]:
-        """cos and sin [L, H] of positions begin..end."""
+        """cos and sin [L, H] of positions begin..end, or from 0 on for blocks that take a sight."""
         cos, sin = self._table(kind, end)
-        return cos[begin:end], sin[begin:end]
+        return (cos[begin:end], sin[begin:end]) if self.spells_masks else (cos, sin)
 
     def _table(self, kind: str, end: int) -> tuple[Tensor, Tensor]:
         """cos and sin of all positions up to `end` and more; the tables grow when needed."""

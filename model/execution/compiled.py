@@ -4,7 +4,7 @@ Shapes of the canvas are static, the prefix's length is not: what grows with it 
 one graph serves every canvas of every request. A second one is built when a sliding layer's ring
 first comes round, as until then new keys follow the cached ones and sliding and full layers hold
 equally many; another batch size, left padding, number of threads, or early stop switched on or off
-builds one too.
+builds one too. The first step of a canvas that also commits the one before it is not compiled.
 
 On a processor inductor is asked for its C++ wrapper, since Python between small kernels costs as
 much as they do. Tried on the tiny model and left out for being slower than MKL's matrix products:
@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 
+from model.diffusion import FinishedCanvas
 from model.transformer import Pass, Surroundings
 
 _P = ParamSpec("_P")
@@ -59,6 +60,9 @@ class Compiled:
 
         def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             nonlocal marked
+            # Both parts of a fused pass write through views of one buffer: no graph takes that.
+            if any(isinstance(argument, FinishedCanvas) for argument in args):
+                return step(*args, **kwargs)
             for argument in args:
                 if isinstance(argument, Surroundings) and argument is not marked:
                     for tensor, dimension in argument.growing():

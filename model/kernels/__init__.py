@@ -10,6 +10,7 @@ OP_GROUPS: Mapping[str, str] = {
     "score_tiles": "attention",
     "mix_tiles": "attention",
     "qkv_rows": "attention",
+    "qkv_kernel": "projections",
     "linear_kernel": "projections",
     "sum_kernel": "projections",
     "gate_up_kernel": "experts",
@@ -17,6 +18,7 @@ OP_GROUPS: Mapping[str, str] = {
     "combine_kernel": "experts",
     "score_parts_kernel": "router",
     "route_kernel": "router",
+    "score_and_route_kernel": "router",
     "sort_kernel": "router",
     "norm_rows": "norms",
     "quantise_rows_kernel": "norms",
@@ -25,6 +27,9 @@ OP_GROUPS: Mapping[str, str] = {
     "row_statistics": "sampling",
     "probabilities": "sampling",
     "settle_rows": "sampling",
+    "mark_tokens": "self_conditioning",
+    "pack_tokens": "self_conditioning",
+    "packed_product": "self_conditioning",
 }
 """The op group (`model.work`) that every kernel's time belongs to; dense products of the MLP run in
-the same kernel as projections and count with them."""
+the same kernel as projections and count with them, as does the sum of `packed_product`'s parts."""

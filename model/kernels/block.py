@@ -8,12 +8,14 @@ token.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.attention import Part
 from model.config import ModelConfig
 from model.float8 import ScaledExperts, ScaledLinear
 from model.kernels import dense, glue
@@ -22,11 +24,10 @@ from model.kernels.attention import attention, attention_quantised
 from model.kernels.experts import ExpertWeights, expert_rows
 from model.kernels.glue import Branch, Quantised
 from model.kernels.heads import qkv_norm_rope_write
-from model.kernels.routing import route, router_scores
-from model.kernels.tiles import TileTable
-from model.kv_cache import LongSlots, OpenSlots
+from model.kernels.heads_fused import qkv_fp8_norm_rope_write
+from model.kernels.routing import MOST_TILES, route, router_scores, score_and_route
+from model.kernels.tiles import HeadTiles, TileTable, table_for
 from model.layers import Linear, RMSNorm
-from model.masks import Sight
 from model.moe import Experts, Router
 from model.transformer import Block, Transformer
 
@@ -58,14 +59,21 @@ def retile(model: Transformer, table: TileTable) -> None:
 class FusedRouter(nn.Module):
     """Routing of rows that the kernel before has normed and scaled."""
 
+    arrived_M: Tensor
+
     def __init__(self, router: Router, top_k: int) -> None:
         super().__init__()
         self.weight = router.projection.weight
         self.per_expert_scale = router.per_expert_scale
         self._top_k = top_k
+        arrived_M = torch.zeros(MOST_TILES, dtype=torch.int32, device=self.weight.device)
+        self.register_buffer("arrived_M", arrived_M, persistent=False)
 
-    def forward(self, scaled_TD: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, scaled_TD: Tensor, *, one_launch: bool) -> tuple[Tensor, Tensor]:
         """Expert indices [T, K] int32 and their weights [T, K] fp32."""
+        if one_launch:
+            matrix = self.weight, self.per_expert_scale
+            return score_and_route(scaled_TD, *matrix, self._top_k, self.arrived_M)
         scores = router_scores(scaled_TD, self.weight)
         return route(scores, self.per_expert_scale, self._top_k)
 
@@ -117,34 +125,13 @@ class FusedBlock(nn.Module):
         )
 
     def forward(
-        self,
-        x: Tensor | Carried,
-        rope_LH: tuple[Tensor, Tensor],
-        sight: Sight,
-        cache: OpenSlots | LongSlots,
-        scalar: Tensor,
+        self, x: Tensor | Carried, parts: Sequence[Part], scalar: Tensor
     ) -> Tensor | Carried:
         if isinstance(x, Tensor):
             x = Carried(x, glue.norms(x, self._eps, (self.input_branch,))[0])
         batch_size, length, size = x.x_BLD.shape
         x_TD = x.x_BLD.reshape(-1, size)
-        q_BNLH = qkv_norm_rope_write(
-            self._product(self.qkv, x.normed),
-            self._q_weight,
-            self._k_weight,
-            *rope_LH,
-            *self._heads,
-            self._eps,
-            *cache.place(self._layer),
-            sight.cached_1,
-        )
-        slots = cache.settle(self._layer)
-        out_TD = self._parts(
-            self.output,
-            attention_quantised(q_BNLH, *slots, sight=sight)
-            if self._is_fp8
-            else attention(q_BNLH, *slots, sight=sight).flatten(0, 1),
-        )
+        out_TD = self._parts(self.output, self._attended(x.normed, parts))
         x_TD, (for_dense, for_experts, for_router) = glue.add_rms_norm_then_norms(
             x_TD,
             out_TD,
@@ -155,7 +142,9 @@ class FusedBlock(nn.Module):
             overlap=True,
         )
         dense_TD = self._aside.start(lambda: self._dense(for_dense), x_TD.device)
-        expert_TK, weight_TK = self.router(for_router)
+        table = self.table or table_for(x_TD.device)
+        one_launch = table.for_router(self._expert_weights.gate_up.dtype, len(x_TD))
+        expert_TK, weight_TK = self.router(for_router, one_launch=one_launch)
         routed_ND = self._routed(for_experts, expert_TK)
         x_TD, normed = glue.end_block(
             x_TD,
@@ -169,6 +158,50 @@ class FusedBlock(nn.Module):
         )
         x_BLD = x_TD.view(batch_size, length, size)
         return Carried(x_BLD, normed[0]) if normed else x_BLD
+
+    def _attended(self, normed: Tensor | Quantised, parts: Sequence[Part]) -> Tensor | Quantised:
+        """Attention before its output projection, [T, N * H]."""
+        # A share is let go as soon as it is written, so that its memory serves what comes after.
+        shares = self._shares(normed, len(parts))
+        attended = [self._attend(self._query(shares.pop(0), part), part) for part in parts]
+        if len(attended) == 1:
+            return attended[0]
+        if not self._is_fp8:
+            return torch.cat(cast(list[Tensor], attended))
+        values, scale = zip(*cast(list[Quantised], attended), strict=True)
+        return torch.cat(values), torch.cat(scale)
+
+    def _shares(self, normed: Tensor | Quantised, count: int) -> list[Tensor | Quantised]:
+        """Equal parts of the projected rows, or of the normed where one launch projects them."""
+        if isinstance(normed, tuple):
+            values_TD, scale_T = normed[0].flatten(0, -2), normed[1].flatten()
+            if self._qkv_tiles(len(values_TD) // count) is not None:
+                return list(zip(values_TD.chunk(count), scale_T.chunk(count), strict=True))
+        return list(self._product(self.qkv, normed).chunk(count))
+
+    def _qkv_tiles(self, tokens: int) -> HeadTiles | None:
+        weight = self.qkv.weight
+        return (self.table or table_for(weight.device)).for_qkv(tokens, *weight.shape)
+
+    def _query(self, rows: Tensor | Quantised, part: Part) -> Tensor:
+        """q [B, N, L, H] of a part's share, whose keys and values go to the cache."""
+        tables, sight, cache = part
+        norms = self._q_weight, self._k_weight
+        place = *tables, *self._heads, self._eps, *cache.place(self._layer), sight.cached_1
+        if isinstance(rows, Tensor):
+            return qkv_norm_rope_write(rows, *norms, *place)
+        matrix = self.qkv.weight, cast(ScaledLinear, self.qkv).scale
+        tiles = self._qkv_tiles(len(rows[0]))
+        assert tiles is not None
+        return qkv_fp8_norm_rope_write(*rows, *matrix, *norms, *place, tiles=tiles, overlap=True)
+
+    def _attend(self, q_BNLH: Tensor, part: Part) -> Tensor | Quantised:
+        """Attention of the queries of a part, whose keys are written; [T, N * H]."""
+        _, sight, cache = part
+        slots = cache.settle(self._layer)
+        if self._is_fp8:
+            return attention_quantised(q_BNLH, *slots, sight=sight)
+        return attention(q_BNLH, *slots, sight=sight).flatten(0, 1)
 
     def _dense(self, x: Tensor | Quantised) -> Tensor:
         """The dense MLP; [T, D], or fp32 parts of it."""

@@ -93,6 +93,7 @@ def end_block(
     (residual + norm(norm(dense) * w_dense + norm(routed) * w_routed) * w_post) * scalar
 
     Args:
+        scalar: one for all rows, or several, contiguous, each for as many rows in turn.
         dense: or fp32 parts [S, ..., D] (`dense.linear_fp8_parts`): summed in order and rounded.
         routed: with weight_TK (fp32) the experts' unweighted rows [T * K, D]
             (`experts.expert_rows`), which are mixed as `experts.combine` does.
@@ -196,6 +197,7 @@ def _launch(
         None if other is None else other.contiguous(),
         None if share_TK is None else share_TK.contiguous(),
         weight, x_weight, other_weight, scalar, new, *arguments, eps, size**-0.5, count * size,
+        count // (1 if scalar is None else scalar.numel()),
         ROUTER0=routers[0], ROUTER1=routers[1], ROUTER2=routers[2],
         TOP_K=1 if share_TK is None else share_TK.shape[-1],
         PARTS=x.shape[0] if x.ndim > like.ndim else 1,

@@ -86,21 +86,22 @@ def _weighted_rows(
     return total
 
 
-@triton.jit(do_not_specialize_on_alignment=["scalar_ptr"])
+@triton.jit(do_not_specialize=["scalar_rows"], do_not_specialize_on_alignment=["scalar_ptr"])
 def norm_rows(
     residual_ptr, x_ptr, pair_ptr, pair_share_ptr,
     weight_ptr, x_weight_ptr, pair_weight_ptr, scalar_ptr, new_ptr,
     weight0_ptr, out0_ptr, scale0_ptr,
     weight1_ptr, out1_ptr, scale1_ptr,
     weight2_ptr, out2_ptr, scale2_ptr,
-    eps, root, part_stride,
+    eps, root, part_stride, scalar_rows,
     ROUTER0: tl.constexpr, ROUTER1: tl.constexpr, ROUTER2: tl.constexpr,
     TOP_K: tl.constexpr, PARTS: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """One row; everything is loaded first, so that no reduction waits for memory.
 
-    PARTS of x are fp32 and sum to it; pair is TOP_K rows where their shares are given.
+    PARTS of x are fp32 and sum to it; pair is TOP_K rows where their shares are given; a scalar
+    serves scalar_rows rows.
     """
     begin(OVERLAP)
     DTYPE: tl.constexpr = (
@@ -140,7 +141,8 @@ def norm_rows(
         added = _times(x * _inverse_rms(x, eps, SIZE), weight, DTYPE)
         x = (residual + added).to(DTYPE).to(tl.float32)
         if scalar_ptr is not None:
-            x = (x * tl.load(scalar_ptr).to(tl.float32)).to(DTYPE).to(tl.float32)
+            scalar = tl.load(scalar_ptr + token // scalar_rows).to(tl.float32)
+            x = (x * scalar).to(DTYPE).to(tl.float32)
         tl.store(new_ptr + start + column, x.to(DTYPE), mask=real)
     if out0_ptr is not None:
         normed = x * _inverse_rms(x, eps, SIZE)

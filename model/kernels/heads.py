@@ -1,7 +1,7 @@
 """Triton kernel from the merged q/k/v projection to attention: norms, rotation, cache write.
 
 Legend: B seqs, L positions, N heads, G KV heads, K slots, P = N + G (+ G) projected heads, H head
-dim.
+dim, M positions of a table.
 """
 
 import math
@@ -17,8 +17,8 @@ def qkv_norm_rope_write(
     qkv: Tensor,
     q_weight: Tensor,
     k_weight: Tensor,
-    cos_LH: Tensor,
-    sin_LH: Tensor,
+    cos_MH: Tensor,
+    sin_MH: Tensor,
     num_heads: int,
     num_kv_heads: int,
     eps: float,
@@ -32,7 +32,7 @@ def qkv_norm_rope_write(
 
     Args:
         qkv: merged projection of B * L tokens, [..., P * H] or [B, L, P, H], contiguous.
-        cos_LH, sin_LH: `model.layers.rope_table`, the same positions for every sequence.
+        cos_MH, sin_MH: `model.layers.rope_table`, from position 0 on, for every sequence.
         keys_BGKH, values_BGKH: rings, which hold position p in slot p mod K; the last dimension is
             contiguous.
         cached_1: the position of the first token, int64 [1]; 0 without it.
@@ -41,15 +41,15 @@ def qkv_norm_rope_write(
         q [B, N, L, H], a view of contiguous [B, L, N, H].
     """
     batch, _, num_slots, size = keys_BGKH.shape
-    length = cos_LH.shape[0]
-    qkv = qkv.reshape(batch * length, -1)
+    qkv = (qkv.flatten(2) if qkv.dim() == 4 else qkv).flatten(0, -2)
+    length = qkv.shape[0] // batch
     q_BLNH = qkv.new_empty((batch, length, num_heads, size))
     heads = math.gcd(num_heads, num_kv_heads, 4)
     half = triton.next_power_of_2(size // 2)
     qkv_rows[(batch * length, (num_heads + 2 * num_kv_heads) // heads)](
-        qkv, q_weight, k_weight, cos_LH, sin_LH, q_BLNH, keys_BGKH, values_BGKH,
+        qkv, q_weight, k_weight, cos_MH, sin_MH, q_BLNH, keys_BGKH, values_BGKH,
         qkv if cached_1 is None else cached_1,
-        length, num_slots, qkv.shape[1], cos_LH.stride(0), sin_LH.stride(0),
+        length, num_slots, qkv.shape[1], cos_MH.stride(0), sin_MH.stride(0),
         *keys_BGKH.stride()[:3], *values_BGKH.stride()[:3], eps, BEGUN=cached_1 is not None,
         N=num_heads, G=num_kv_heads, VALUE_AT=qkv.shape[1] // size - num_kv_heads,
         SIZE=size, HALF=half, HEADS=heads, num_warps=min(max(heads * half // 256, 1), 4),

@@ -10,7 +10,7 @@ from model.kernels.overlap_jit import begin
 
 
 @triton.jit
-def _rotated(x, swapped, cos, sin, DTYPE: tl.constexpr):
+def rotated(x, swapped, cos, sin, DTYPE: tl.constexpr):
     """x cos, rounded, plus swapped sin."""
     return (x * cos).to(DTYPE).to(tl.float32) + swapped * sin
 
@@ -31,9 +31,10 @@ def qkv_rows(
     DTYPE: tl.constexpr = qkv_ptr.dtype.element_ty
     token, first = tl.program_id(0), tl.program_id(1) * HEADS
     batch, position = token // length, token % length
-    slot = position
+    place = position
     if BEGUN:
-        slot = (tl.load(cached_ptr).to(tl.int32) + position) % num_slots
+        place += tl.load(cached_ptr).to(tl.int32)
+    slot = place % num_slots
     middle: tl.constexpr = SIZE // 2
     head = tl.arange(0, HEADS)[:, None]
     column = tl.arange(0, HALF)[None, :]
@@ -54,8 +55,8 @@ def qkv_rows(
         weight = q_weight_ptr if first < N else k_weight_ptr
         half = column < middle
         cos, sin = (
-            cos_ptr + position * cos_stride + column,
-            sin_ptr + position * sin_stride + column,
+            cos_ptr + place * cos_stride + column,
+            sin_ptr + place * sin_stride + column,
         )
         a = a * tl.load(weight + column, mask=half, other=0.0).to(tl.float32)
         b = b * tl.load(weight + middle + column, mask=half, other=0.0).to(tl.float32)
@@ -69,5 +70,5 @@ def qkv_rows(
         else:
             start = key_ptr + batch.to(tl.int64) * key_stride_b + slot.to(tl.int64) * key_stride_l
             out = start + (first - N + head).to(tl.int64) * key_stride_g + column
-        tl.store(out, _rotated(a, b, cos_a, sin_a, DTYPE).to(DTYPE), mask=real)
-        tl.store(out + middle, _rotated(b, a, cos_b, sin_b, DTYPE).to(DTYPE), mask=real)
+        tl.store(out, rotated(a, b, cos_a, sin_a, DTYPE).to(DTYPE), mask=real)
+        tl.store(out + middle, rotated(b, a, cos_b, sin_b, DTYPE).to(DTYPE), mask=real)

@@ -6,12 +6,15 @@ Legend: B seqs, L positions, T tokens, D model, K experts a token, V vocab.
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from model.kernels import compacted, glue, sampler
 from model.kernels import experts as routed
-from model.kernels import glue, sampler
 from model.kernels.glue import add_rms_norm, gated_gelu, rms_norm
 from model.kernels.routing import route
+from model.ops import torch_native
+from model.ops.reference import ScaledRows
 from model.ops.torch_native import attention, qkv_norm_rope, softcap
 
 __all__ = [
@@ -24,7 +27,9 @@ __all__ = [
     "rms_norms",
     "route",
     "sample",
+    "sample_scaled",
     "settle",
+    "soft_embedding",
     "softcap",
 ]
 
@@ -52,6 +57,18 @@ def sample(
     return candidate.view(shape), argmax.view(shape), entropy.view(shape), p_TV.view_as(raw_BLV)
 
 
+def sample_scaled(
+    raw_BLV: Tensor, cap: float, temperature: Tensor, uniform_BL: Tensor
+) -> tuple[Tensor, Tensor, Tensor, ScaledRows]:
+    raw_TV, shape = raw_BLV.flatten(0, 1), uniform_BL.shape
+    candidate, argmax, entropy, lse = sampler.token_statistics(
+        raw_TV, cap, temperature, uniform_BL.flatten()
+    )
+    values_TV, scale_T1 = sampler.scaled_probabilities(raw_TV, cap, temperature, lse, argmax)
+    belief = ScaledRows(values_TV.view_as(raw_BLV), scale_T1.view(*shape, 1))
+    return candidate.view(shape), argmax.view(shape), entropy.view(shape), belief
+
+
 def settle(
     accept: Any, stop: Any, *rows: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -59,3 +76,9 @@ def settle(
     if stop is None:
         return sampler.settle(accept.bound, None, None, *rows)
     return sampler.settle(accept.bound, stop.stability_steps, stop.confidence_nat, *rows)
+
+
+def soft_embedding(p_BLV: Tensor, weight_VD: Tensor, min_belief: Tensor) -> Tensor:
+    if weight_VD.dtype is not torch.bfloat16:
+        return torch_native.soft_embedding(p_BLV, weight_VD, min_belief)
+    return compacted.soft_embedding(p_BLV, weight_VD, min_belief)

@@ -1,6 +1,6 @@
 """Which expert gets which row: softmax, top k and a padded sort by expert, all on the device.
 
-No host sync, no atomics, static shapes: everything here can sit in a CUDA graph.
+No host sync, static shapes: everything here can sit in a CUDA graph.
 
 Legend: T tokens, D model, E experts, K experts a token, N = T * K assignments (assignment
 t * K + k), M row tiles, B rows a tile, P = M * B places, S parts of the depth.
@@ -19,6 +19,8 @@ from model.kernels.overlap import overlapped
 _SORT_CHUNK = 2048
 _PART = 256  # of the depth a program
 _FEW = 512  # tokens; with more, one product fills the chip without parts
+_ROWS = 16  # tokens of a program that may route them, too: each routed at once is a wait less
+MOST_TILES = _FEW // _ROWS
 
 
 class SortedRows(NamedTuple):
@@ -65,6 +67,46 @@ def router_scores(x_TD: Tensor, weight_ED: Tensor) -> Tensor:
         num_stages=4,
     )
     return parts_STE
+
+
+def score_and_route(
+    x_TD: Tensor, weight_ED: Tensor, per_expert_scale_E: Tensor, top_k: int, arrived_M: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`route` of `router_scores`, in one launch where there are parts of scores.
+
+    Args:
+        arrived_M: MOST_TILES zeros, int32, which stay zeros; of no other launch at the same time.
+    """
+    tokens, depth = x_TD.shape
+    if tokens > _FEW or x_TD.dtype is not torch.bfloat16:
+        return route(router_scores(x_TD, weight_ED), per_expert_scale_E, top_k)
+    num_experts, parts = weight_ED.shape[0], triton.cdiv(depth, _PART)
+    parts_STE = x_TD.new_empty((parts, tokens, num_experts), dtype=torch.float32)
+    expert_TK = x_TD.new_empty((tokens, top_k), dtype=torch.int32)
+    weight_TK = x_TD.new_empty((tokens, top_k), dtype=torch.float32)
+    jit.score_and_route_kernel[(triton.cdiv(tokens, _ROWS), parts)](
+        x_TD,
+        weight_ED,
+        parts_STE,
+        arrived_M,
+        per_expert_scale_E,
+        expert_TK,
+        weight_TK,
+        tokens,
+        D=depth,
+        PARTS=parts,
+        NUM_EXPERTS=num_experts,
+        EXPERTS_POW2=max(triton.next_power_of_2(num_experts), 16),
+        TOP_K=top_k,
+        TOP_K_POW2=triton.next_power_of_2(top_k),
+        PART=_PART,
+        BLOCK_ROWS=_ROWS,
+        BLOCK_INNER=64,
+        **overlapped(x_TD),
+        num_warps=8,
+        num_stages=4,
+    )
+    return expert_TK, weight_TK
 
 
 def route(scores: Tensor, per_expert_scale_E: Tensor, top_k: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Device code of `model.kernels.routing`.
 
 Legend: T tokens, D model, E experts, K experts a token, N = T * K assignments, M row tiles, P
-places, S parts of the depth.
+places, S parts of the depth, R rows.
 """
 
 import triton
@@ -11,7 +11,7 @@ from model.kernels.overlap_jit import begin
 
 
 @triton.jit
-def score_parts_kernel(
+def _score_part(
     x_TD,
     weight_ED,
     parts_STE,
@@ -22,10 +22,8 @@ def score_parts_kernel(
     PART: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_INNER: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ):
-    """One program: BLOCK_ROWS tokens by all experts over PART of the depth; weights on the left."""
-    begin(OVERLAP)
+    """BLOCK_ROWS tokens by all experts over PART of the depth; weights on the left."""
     token = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     expert = tl.arange(0, EXPERTS_POW2)
     part = tl.program_id(1)
@@ -49,6 +47,59 @@ def score_parts_kernel(
 
 
 @triton.jit
+def _route(
+    score,
+    expert,
+    token,
+    inside,
+    per_expert_scale_E,
+    expert_TK,
+    weight_TK,
+    NUM_EXPERTS: tl.constexpr,
+    TOP_K: tl.constexpr,
+    TOP_K_POW2: tl.constexpr,
+):
+    """Routes rows of scores [R, E] of tokens [R, 1]; experts [1, E] beyond the last have -inf."""
+    exp = tl.exp(score - tl.max(score, 1, keep_dims=True))
+    left = tl.where(expert < NUM_EXPERTS, exp / tl.sum(exp, 1, keep_dims=True), -1.0)
+    slot = tl.arange(0, TOP_K_POW2)[None, :]
+    chosen = tl.zeros([score.shape[0], TOP_K_POW2], tl.int32)
+    probability = tl.zeros([score.shape[0], TOP_K_POW2], tl.float32)
+    for k in tl.static_range(TOP_K):
+        best, index = tl.max(left, 1, return_indices=True, keep_dims=True)
+        chosen = tl.where(slot == k, index, chosen)
+        probability = tl.where(slot == k, best, probability)
+        left = tl.where(expert == index, -1.0, left)
+    scale = tl.load(per_expert_scale_E + chosen).to(tl.float32)
+    weight = probability / tl.sum(probability, 1, keep_dims=True) * scale
+    mask = inside & (slot < TOP_K)
+    tl.store(expert_TK + token * TOP_K + slot, chosen, mask=mask)
+    tl.store(weight_TK + token * TOP_K + slot, weight, mask=mask)
+
+
+@triton.jit
+def score_parts_kernel(
+    x_TD,
+    weight_ED,
+    parts_STE,
+    tokens,
+    D: tl.constexpr,
+    NUM_EXPERTS: tl.constexpr,
+    EXPERTS_POW2: tl.constexpr,
+    PART: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_INNER: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
+    """One program: a part of the scores of BLOCK_ROWS tokens."""
+    begin(OVERLAP)
+    _score_part(
+        x_TD, weight_ED, parts_STE, tokens,
+        D, NUM_EXPERTS, EXPERTS_POW2, PART, BLOCK_ROWS, BLOCK_INNER,
+    )  # fmt: skip
+
+
+@triton.jit
 def route_kernel(
     scores_STE,
     per_expert_scale_E,
@@ -65,8 +116,8 @@ def route_kernel(
 ):
     """One program a token. PARTS of a score, if any, are summed in order and rounded to bf16."""
     begin(OVERLAP)
-    token = tl.program_id(0)
-    expert = tl.arange(0, EXPERTS_POW2)
+    token = tl.program_id(0) + tl.arange(0, 1)[:, None]
+    expert = tl.arange(0, EXPERTS_POW2)[None, :]
     real = expert < NUM_EXPERTS
     scores = scores_STE + token * stride_T + expert
     score = tl.load(scores, mask=real, other=float("-inf")).to(tl.float32)
@@ -74,20 +125,61 @@ def route_kernel(
         for part in tl.static_range(1, PARTS):
             score += tl.load(scores + part * stride_S, mask=real, other=0.0)
         score = score.to(tl.bfloat16).to(tl.float32)
-    exp = tl.exp(score - tl.max(score, axis=0))
-    left = tl.where(real, exp / tl.sum(exp, axis=0), -1.0)
-    slot = tl.arange(0, TOP_K_POW2)
-    chosen = tl.zeros([TOP_K_POW2], tl.int32)
-    probability = tl.zeros([TOP_K_POW2], tl.float32)
-    for k in tl.static_range(TOP_K):
-        best, index = tl.max(left, axis=0, return_indices=True)
-        chosen = tl.where(slot == k, index, chosen)
-        probability = tl.where(slot == k, best, probability)
-        left = tl.where(expert == index, -1.0, left)
-    scale = tl.load(per_expert_scale_E + chosen).to(tl.float32)
-    weight = probability / tl.sum(probability, axis=0) * scale
-    tl.store(expert_TK + token * TOP_K + slot, chosen, mask=slot < TOP_K)
-    tl.store(weight_TK + token * TOP_K + slot, weight, mask=slot < TOP_K)
+    _route(
+        score, expert, token, True, per_expert_scale_E, expert_TK, weight_TK,
+        NUM_EXPERTS, TOP_K, TOP_K_POW2,
+    )  # fmt: skip
+
+
+@triton.jit
+def score_and_route_kernel(
+    x_TD,
+    weight_ED,
+    parts_STE,
+    arrived_M,
+    per_expert_scale_E,
+    expert_TK,
+    weight_TK,
+    tokens,
+    D: tl.constexpr,
+    PARTS: tl.constexpr,
+    NUM_EXPERTS: tl.constexpr,
+    EXPERTS_POW2: tl.constexpr,
+    TOP_K: tl.constexpr,
+    TOP_K_POW2: tl.constexpr,
+    PART: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_INNER: tl.constexpr,
+    OVERLAP: tl.constexpr,
+):
+    """`score_parts_kernel`; the program that is the last of its tokens' PARTS also routes them.
+
+    Each counts itself in arrived_M, zeros before and after: what it wrote comes before its count
+    (all its threads' by the barrier), and what the last one reads after.
+    """
+    begin(OVERLAP)
+    _score_part(
+        x_TD, weight_ED, parts_STE, tokens,
+        D, NUM_EXPERTS, EXPERTS_POW2, PART, BLOCK_ROWS, BLOCK_INNER,
+    )  # fmt: skip
+    tile = tl.program_id(0)
+    tl.debug_barrier()
+    if tl.atomic_add(arrived_M + tile, 1, sem="acq_rel", scope="gpu") == PARTS - 1:
+        tl.store(arrived_M + tile, 0)
+        token = tile * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]
+        expert = tl.arange(0, EXPERTS_POW2)[None, :]
+        inside = token < tokens
+        real = inside & (expert < NUM_EXPERTS)
+        scores = parts_STE + token * NUM_EXPERTS + expert
+        score = tl.load(scores, mask=real, other=0.0, cache_modifier=".cg")
+        for part in tl.static_range(1, PARTS):
+            later = scores + part * tokens * NUM_EXPERTS
+            score += tl.load(later, mask=real, other=0.0, cache_modifier=".cg")
+        score = tl.where(expert < NUM_EXPERTS, score.to(tl.bfloat16).to(tl.float32), float("-inf"))
+        _route(
+            score, expert, token, inside, per_expert_scale_E, expert_TK, weight_TK,
+            NUM_EXPERTS, TOP_K, TOP_K_POW2,
+        )  # fmt: skip
 
 
 @triton.jit

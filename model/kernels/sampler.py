@@ -11,6 +11,7 @@ import triton
 from torch import Tensor
 
 from model.kernels.sampler_jit import probabilities, row_statistics, settle_rows, tile_statistics
+from model.ops.reference import FP8, ScaledRows
 
 _TILE = 8192  # tokens a program of the first pass reads; the second pass searches one such tile
 _SETTLE_PAIRS = 8192  # of positions, compared at once
@@ -74,9 +75,35 @@ def soft_probabilities(
     p_TV = torch.empty_like(raw_TV, memory_format=torch.contiguous_format)
     block = min(block, triton.next_power_of_2(vocab))
     probabilities[(triton.cdiv(vocab, block), rows)](
-        raw_TV, temperature, lse_T, p_TV, raw_TV.stride(0), softcap, vocab, BLOCK=block, num_warps=4
-    )
+        raw_TV, temperature, lse_T, None, p_TV, None, raw_TV.stride(0), softcap, vocab,
+        BLOCK=block, num_warps=4,
+    )  # fmt: skip
     return p_TV
+
+
+def scaled_probabilities(
+    raw_TV: Tensor,
+    softcap: float,
+    temperature: Tensor,
+    lse_T: Tensor,
+    argmax_T: Tensor,
+    *,
+    block: int = 4096,
+) -> ScaledRows:
+    """`soft_probabilities` quantised row by row (`model.ops.reference.quantise_rows`).
+
+    Args:
+        lse_T, argmax_T: of `token_statistics`.
+    """
+    rows, vocab = raw_TV.shape
+    values_TV = torch.empty(raw_TV.shape, dtype=FP8, device=raw_TV.device)
+    scale_T1 = raw_TV.new_empty((rows, 1), dtype=torch.float32)
+    block = min(block, triton.next_power_of_2(vocab))
+    probabilities[(triton.cdiv(vocab, block), rows)](
+        raw_TV, temperature, lse_T, argmax_T, values_TV, scale_T1, raw_TV.stride(0), softcap, vocab,
+        BLOCK=block, num_warps=4,
+    )  # fmt: skip
+    return ScaledRows(values_TV, scale_T1)
 
 
 def settle(

@@ -8,6 +8,8 @@ import os
 import triton
 import triton.language as tl
 
+from model.kernels.glue_jit import divided, row_scale
+
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
@@ -145,18 +147,28 @@ def row_statistics(
 
 @triton.jit(do_not_specialize_on_alignment=["temperature_ptr"])
 def probabilities(
-    raw_ptr, temperature_ptr, lse_ptr, p_ptr,
+    raw_ptr, temperature_ptr, lse_ptr, argmax_ptr, p_ptr, scale_ptr,
     stride, cap, vocab, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """exp(round(x) - log sum exp) of one tile of one row."""
+    """exp(round(x) - log sum exp) of one tile of one row.
+
+    With a scale to write it is rounded to raw's type, then e4m3; the row's largest is its argmax's.
+    """
+    DTYPE: tl.constexpr = raw_ptr.dtype.element_ty
     row = tl.program_id(1)
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = column < vocab
-    raw = tl.load(raw_ptr + row.to(tl.int64) * stride + column, mask=valid)
-    x = _rounded(
-        _scaled(raw.to(tl.float32), cap, tl.load(temperature_ptr)), raw_ptr.dtype.element_ty
-    )
-    p = _exp2((x - tl.load(lse_ptr + row)) * _LOG2_E)
+    source = raw_ptr + row.to(tl.int64) * stride
+    raw = tl.load(source + column, mask=valid)
+    temperature, lse = tl.load(temperature_ptr), tl.load(lse_ptr + row)
+    x = _rounded(_scaled(raw.to(tl.float32), cap, temperature), DTYPE)
+    p = _exp2((x - lse) * _LOG2_E)
+    if scale_ptr is not None:
+        best = tl.load(source + tl.load(argmax_ptr + row) + tl.arange(0, 1))
+        best = _rounded(_scaled(best.to(tl.float32), cap, temperature), DTYPE)
+        scale = row_scale(_exp2((best - lse) * _LOG2_E).to(DTYPE).to(tl.float32))
+        p = divided(p.to(DTYPE).to(tl.float32), scale)
+        tl.store(scale_ptr + row + tl.arange(0, 1), scale, mask=tl.program_id(0) == 0)
     tl.store(p_ptr + row.to(tl.int64) * vocab + column, p.to(p_ptr.dtype.element_ty), mask=valid)
 
 

@@ -8,15 +8,16 @@ not exceeded is taken, and its last has none.
 import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
 FP8 = torch.float8_e4m3fn
 _FOLDER = Path(__file__).parent / "tuned"
+_T = TypeVar("_T")
 _NAMES = {FP8: "fp8", torch.bfloat16: "bf16"}
 
 
@@ -68,28 +69,50 @@ class DenseTiles:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadTiles:
+    """Shape and schedule of the q/k/v product that goes on to attention's inputs by itself.
+
+    A program has a whole head, so channels are no choice.
+
+    Args:
+        rows: tokens a program.
+        inner: depth of a step.
+    """
+
+    rows: int = 64
+    inner: int = 128
+    warps: int = 8
+    stages: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class ExpertChoice:
-    """For up to so many tokens (None: any)."""
+    """For up to so many tokens (None: any); `one_launch`: scores and routing are one kernel."""
 
     gate_up: Tiles
     down: Tiles
     up_to_tokens: int | None = None
+    one_launch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class DenseChoice:
-    """For up to so many tokens and channels (None: any); without tiles torch's product.
+class DenseChoice(Generic[_T]):
+    """For up to so many tokens and channels (None: any); without tiles what is there otherwise.
 
     With a shape, for the matrices of these [channels, depth] alone, from half as many tokens on.
     """
 
-    tiles: DenseTiles | None
+    tiles: _T | None
     up_to_tokens: int | None = None
     up_to_channels: int | None = None
     shape: tuple[int, int] | None = None
 
     def is_for(self, tokens: int, channels: int, depth: int) -> bool:
-        """Whether its shape is meant, and this size."""
+        """Whether this matrix and number of tokens are meant."""
+        if not _fits(tokens, self.up_to_tokens) or not _fits(channels, self.up_to_channels):
+            return False
+        if self.shape is None:
+            return True
         return self.shape == (channels, depth) and 2 * tokens > (self.up_to_tokens or 0)
 
 
@@ -101,13 +124,16 @@ class TileTable:
         device: its name, as torch says it.
         source: where and how the choices were timed.
         experts: by weight dtype, `fp8` and `bf16`.
-        dense: fp8 only.
+        dense: fp8 only; without tiles torch's product.
+        qkv: fp8 only, the q/k/v product that writes attention's inputs; without tiles that is two
+            launches, of a dense product and of `heads.qkv_norm_rope_write`.
     """
 
     device: str
     source: str
     experts: Mapping[str, Sequence[ExpertChoice]]
-    dense: Sequence[DenseChoice]
+    dense: Sequence[DenseChoice[DenseTiles]]
+    qkv: Sequence[DenseChoice[HeadTiles]]
 
     def for_experts(self, dtype: torch.dtype, tokens: int) -> tuple[Tiles, Tiles]:
         """Tiles of gate_up and down."""
@@ -116,34 +142,55 @@ class TileTable:
                 return choice.gate_up, choice.down
         raise AssertionError("the last choice has no limit")
 
+    def for_router(self, dtype: torch.dtype, tokens: int) -> bool:
+        """Whether scores and routing are one launch, before experts of this dtype."""
+        choices = self.experts[_NAMES.get(dtype, "bf16")]
+        return next(c.one_launch for c in choices if _fits(tokens, c.up_to_tokens))
+
     def for_dense(self, tokens: int, channels: int, depth: int) -> DenseTiles | None:
         """Tiles of a dense fp8 product; None where torch's is as quick."""
-        for choice in self.dense:
-            if (
-                _fits(tokens, choice.up_to_tokens)
-                and _fits(channels, choice.up_to_channels)
-                and (choice.shape is None or choice.is_for(tokens, channels, depth))
-            ):
-                return choice.tiles
-        raise AssertionError("the last choice has no limit")
+        return next(c.tiles for c in self.dense if c.is_for(tokens, channels, depth))
+
+    def for_qkv(self, tokens: int, channels: int, depth: int) -> HeadTiles | None:
+        """Tiles of a q/k/v product in one launch; None for two."""
+        return next(c.tiles for c in self.qkv if c.is_for(tokens, channels, depth))
 
     def with_experts(self, dtype: torch.dtype, tokens: int, up: Tiles, down: Tiles) -> "TileTable":
         """The same with other tiles where this number of tokens falls."""
-        name, experts = _NAMES[dtype], dict(self.experts)
-        place = next(i for i, c in enumerate(experts[name]) if _fits(tokens, c.up_to_tokens))
-        changed = list(experts[name])
-        changed[place] = replace(changed[place], gate_up=up, down=down)
-        experts[name] = tuple(changed)
-        return replace(self, experts=experts)
+        return self._with_choice(dtype, tokens, gate_up=up, down=down)
+
+    def with_router(self, dtype: torch.dtype, tokens: int, one_launch: bool) -> "TileTable":
+        """The same with routing in one or two launches where this number of tokens falls."""
+        return self._with_choice(dtype, tokens, one_launch=one_launch)
 
     def with_dense(
         self, tokens: int, channels: int, depth: int, tiles: DenseTiles | None
     ) -> "TileTable":
         """The same with other tiles for matrices of this shape, at up to so many tokens."""
         new = DenseChoice(tiles, tokens, None, (channels, depth))
-        own = [c for c in self.dense if c.shape and replace(c, tiles=tiles) != new]
-        own = sorted([*own, new], key=lambda c: (c.shape or (), c.up_to_tokens or 0))
-        return replace(self, dense=(*own, *(c for c in self.dense if c.shape is None)))
+        return replace(self, dense=_with(self.dense, new))
+
+    def with_qkv(
+        self, tokens: int, channels: int, depth: int, tiles: HeadTiles | None
+    ) -> "TileTable":
+        """Likewise for q/k/v products."""
+        new = DenseChoice(tiles, tokens, None, (channels, depth))
+        return replace(self, qkv=_with(self.qkv, new))
+
+    def _with_choice(self, dtype: torch.dtype, tokens: int, **changes: Any) -> "TileTable":
+        name, experts = _NAMES[dtype], dict(self.experts)
+        place = next(i for i, c in enumerate(experts[name]) if _fits(tokens, c.up_to_tokens))
+        changed = list(experts[name])
+        changed[place] = replace(changed[place], **changes)
+        experts[name] = tuple(changed)
+        return replace(self, experts=experts)
+
+
+def _with(choices: Sequence[DenseChoice[_T]], new: DenseChoice[_T]) -> tuple[DenseChoice[_T], ...]:
+    """Choices by shape come first, the fewest tokens of a shape before more."""
+    own = [c for c in choices if c.shape and replace(c, tiles=new.tiles) != new]
+    own = sorted([*own, new], key=lambda c: (c.shape or (), c.up_to_tokens or 0))
+    return (*own, *(c for c in choices if c.shape is None))
 
 
 def table_for(device: torch.device) -> TileTable:
@@ -177,30 +224,42 @@ def read_table(path: Path) -> TileTable:
         stored = json.loads(path.read_text())
         experts = {
             name: tuple(
-                ExpertChoice(Tiles(**c["gate_up"]), Tiles(**c["down"]), c.get("up_to_tokens"))
+                ExpertChoice(
+                    Tiles(**c["gate_up"]),
+                    Tiles(**c["down"]),
+                    c.get("up_to_tokens"),
+                    c.get("one_launch", False),
+                )
                 for c in choices
             )
             for name, choices in stored["experts"].items()
         }
-        dense = tuple(
-            DenseChoice(
-                None if c["tiles"] is None else DenseTiles(**c["tiles"]),
-                c.get("up_to_tokens"),
-                c.get("up_to_channels"),
-                tuple(c["shape"]) if "shape" in c else None,
-            )
-            for c in stored["dense"]
-        )
-        table = TileTable(stored["device"], stored["source"], experts, dense)
+        dense = _read_choices(stored["dense"], DenseTiles)
+        qkv = _read_choices(stored["qkv"], HeadTiles)
+        table = TileTable(stored["device"], stored["source"], experts, dense, qkv)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} holds no table of tiles: {error}") from error
     if set(table.experts) != set(_NAMES.values()):
         raise ValueError(f"{path} has experts {sorted(table.experts)}; must be bf16 and fp8")
-    lists: list[Sequence[Any]] = [*table.experts.values(), table.dense]
+    lists: list[Sequence[Any]] = [*table.experts.values(), table.dense, table.qkv]
     for choices in lists:
         if not choices or any(limit is not None for limit in _limits(choices[-1])):
             raise ValueError(f"{path}: the last choice of a list must have no limit")
     return table
+
+
+def _read_choices(
+    stored: Sequence[Mapping[str, Any]], kind: Callable[..., _T]
+) -> tuple[DenseChoice[_T], ...]:
+    return tuple(
+        DenseChoice(
+            None if c["tiles"] is None else kind(**c["tiles"]),
+            c.get("up_to_tokens"),
+            c.get("up_to_channels"),
+            tuple(c["shape"]) if "shape" in c else None,
+        )
+        for c in stored
+    )
 
 
 def write_table(table: TileTable, path: Path) -> None:
@@ -211,19 +270,26 @@ def write_table(table: TileTable, path: Path) -> None:
         lines.append(f'  "{name}": [')
         lines += [f"   {_line(choice)}{'' if end else ','}" for end, choice in _ends(choices)]
         lines.append("  ]" if last else "  ],")
-    lines += [" },", ' "dense": [']
-    lines += [f"  {_line(choice)}{'' if end else ','}" for end, choice in _ends(table.dense)]
-    path.write_text("\n".join(["{", *lines, " ]", "}", ""]))
+    lines.append(" },")
+    lists: list[tuple[str, Sequence[DenseChoice[Any]]]] = [
+        ("dense", table.dense),
+        ("qkv", table.qkv),
+    ]
+    for last, (name, choices) in _ends(lists):
+        lines.append(f' "{name}": [')
+        lines += [f"  {_line(choice)}{'' if end else ','}" for end, choice in _ends(choices)]
+        lines.append(" ]" if last else " ],")
+    path.write_text("\n".join(["{", *lines, "}", ""]))
 
 
 def _ends(items: Sequence[Any]) -> list[tuple[bool, Any]]:
     return [(place == len(items) - 1, item) for place, item in enumerate(items)]
 
 
-def _line(choice: ExpertChoice | DenseChoice) -> str:
+def _line(choice: ExpertChoice | DenseChoice[Any]) -> str:
     """Limits first; what equals a default is left out."""
     names = [name for name in asdict(choice) if name not in ("gate_up", "down", "tiles")]
-    plain = {name: getattr(choice, name) for name in names if getattr(choice, name) is not None}
+    plain = {name: getattr(choice, name) for name in names if getattr(choice, name)}
     for name in ("gate_up", "down", "tiles"):
         tiles = getattr(choice, name, None)
         if tiles is not None:
@@ -234,7 +300,7 @@ def _line(choice: ExpertChoice | DenseChoice) -> str:
     return json.dumps(plain)
 
 
-def _limits(choice: ExpertChoice | DenseChoice) -> list[object]:
+def _limits(choice: ExpertChoice | DenseChoice[Any]) -> list[object]:
     names = ("up_to_tokens", "up_to_channels", "shape")
     return [getattr(choice, name, None) for name in names]
 

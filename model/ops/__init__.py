@@ -6,6 +6,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from torch import Tensor
 
@@ -14,7 +15,12 @@ from model.ops import reference, torch_native
 
 @dataclass(frozen=True, slots=True)
 class Ops:
-    """A table of callables; `model.ops.reference` states each one's contract."""
+    """A table of callables; `model.ops.reference` states each one's contract.
+
+    Attributes:
+        sample: its last result is what the model's `Embedding.soft` takes: `sample_scaled` stands
+            here for a model that multiplies with the vocabulary in fp8 (`model.vocabulary`).
+    """
 
     name: str
     rms_norm: Callable[[Tensor, Tensor | None, float], Tensor]
@@ -26,8 +32,12 @@ class Ops:
     route: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
     experts: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
     softcap: Callable[[Tensor, float], Tensor]
-    sample: Callable[[Tensor, float, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+    sample: Callable[[Tensor, float, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Any]]
+    sample_scaled: Callable[
+        [Tensor, float, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, reference.ScaledRows]
+    ]
     settle: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]]
+    soft_embedding: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def _table(name: str, module: object) -> Ops:

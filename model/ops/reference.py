@@ -5,10 +5,28 @@ E experts, F expert hidden, V vocab.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+FP8 = torch.float8_e4m3fn
+_FP8_MAX = torch.finfo(FP8).max
+
+
+class ScaledRows(NamedTuple):
+    """e4m3 values [..., D] and their fp32 scale a row [..., 1]: x ~ values * scale."""
+
+    values: Tensor
+    scale: Tensor
+
+
+def quantise_rows(x: Tensor) -> ScaledRows:
+    """e4m3 values and a scale a row (last dimension), symmetric: the largest magnitude over 448."""
+    wide = x.float()
+    scale = wide.abs().amax(-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny) / _FP8_MAX
+    return ScaledRows((wide / scale).to(FP8), scale)
 
 
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
@@ -156,6 +174,15 @@ def sample(
     return candidate, argmax, entropy, rounded_softmax(scaled_BLV, raw_BLV.dtype)
 
 
+def sample_scaled(
+    raw_BLV: Tensor, cap: float, temperature: Tensor, uniform_BL: Tensor
+) -> tuple[Tensor, Tensor, Tensor, ScaledRows]:
+    """`sample` for self-conditioning in fp8: the probabilities come rounded, then quantised."""
+    *decided, p_BLV = sample(raw_BLV, cap, temperature, uniform_BL)
+    candidate, argmax, entropy = decided
+    return candidate, argmax, entropy, quantise_rows(p_BLV.to(raw_BLV.dtype))
+
+
 def rounded_softmax(scaled_BLV: Tensor, dtype: torch.dtype) -> Tensor:
     """Softmax in fp32 of scores rounded to a dtype."""
     return torch.softmax(scaled_BLV.to(dtype), dim=-1, dtype=torch.float32)
@@ -200,3 +227,30 @@ def settle(
     if stop is not None:
         done_B = done_B | stop(unchanged_B, entropy_BL)
     return accepted_BL, next_BL, argmax_BL, unchanged_B, steps_B, done_B
+
+
+def soft_embedding(p_BLV: Tensor, weight_VD: Tensor, min_belief: Tensor) -> Tensor:
+    """Expected rows of the table over the tokens in play: p @ weight without all other columns.
+
+    A token is in play where any position of any row gives it at least `min_belief`. What remains is
+    not renormalised. A NaN keeps its column and so is not lost.
+
+    Args:
+        p_BLV: probabilities, in the table's dtype.
+        min_belief: fp32, one element.
+
+    Returns:
+        [B, L, D]
+    """
+    return torch.matmul(p_BLV.where(in_play(p_BLV, min_belief), 0.0), weight_VD)
+
+
+def in_play(p_BLV: Tensor, min_belief: Tensor) -> Tensor:
+    """Which tokens `soft_embedding` keeps, [V]."""
+    return ~(p_BLV.flatten(0, -2).amax(0).float() < min_belief)
+
+
+def left_out(p_BLV: Tensor, min_belief: Tensor) -> tuple[Tensor, Tensor]:
+    """What `soft_embedding` does to a step: tokens it keeps, int64, and lost probability [B, L]."""
+    kept_V = in_play(p_BLV, min_belief)
+    return kept_V.sum(), p_BLV.float().where(~kept_V, 0.0).sum(-1)

@@ -12,13 +12,14 @@ number lies within such a rounding of a boundary, the neighbour on its other sid
 Legend: B seqs, L positions, T = B * L, R rows of a block, V vocab, N tiles, S tokens a tile.
 """
 
+from collections.abc import Sequence
 from math import gcd
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.ops.reference import rounded_softmax
+from model.ops.reference import FP8, ScaledRows, quantise_rows, rounded_softmax
 
 _ONE_LEVEL_UP_TO = 1024  # tokens; below, calls cost more than passes
 _BLOCK_BYTES = 8 << 20  # of a block's scores in fp32; three such tensors live at once
@@ -29,17 +30,56 @@ def sample(
     raw_BLV: Tensor, cap: float, temperature: Tensor, uniform_BL: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `model.ops.reference.sample`; the probabilities come in the dtype of the scores."""
-    shape, vocab = uniform_BL.shape, raw_BLV.shape[-1]
+    vocab = raw_BLV.shape[-1]
     if vocab <= _ONE_LEVEL_UP_TO:
         return _sample_narrow(raw_BLV, cap, temperature, uniform_BL)
-    raw_TV, uniform_T1 = raw_BLV.reshape(-1, vocab), uniform_BL.reshape(-1, 1)
-    size = gcd(vocab, _TILE)
-    p_TV = torch.empty_like(raw_TV)
-    rows = max(1, _BLOCK_BYTES // (4 * vocab))
+    raw_TV = raw_BLV.reshape(-1, vocab)
+    p_TV, size = torch.empty_like(raw_TV), gcd(vocab, _TILE)
     blocks = [
         _block(raw_RV, cap, temperature, size, p_RV)
-        for raw_RV, p_RV in zip(raw_TV.split(rows), p_TV.split(rows), strict=True)
+        for raw_RV, p_RV in zip(_split(raw_TV), _split(p_TV), strict=True)
     ]
+    decided = _decide(raw_TV, cap, temperature, uniform_BL, size, blocks)
+    return *decided, p_TV.view(raw_BLV.shape)
+
+
+def sample_scaled(
+    raw_BLV: Tensor, cap: float, temperature: Tensor, uniform_BL: Tensor
+) -> tuple[Tensor, Tensor, Tensor, ScaledRows]:
+    """As `model.ops.reference.sample_scaled`: a block's probabilities are quantised while near."""
+    vocab = raw_BLV.shape[-1]
+    if vocab <= _ONE_LEVEL_UP_TO:
+        candidate, argmax, entropy, p_BLV = _sample_narrow(raw_BLV, cap, temperature, uniform_BL)
+        return candidate, argmax, entropy, quantise_rows(p_BLV)
+    raw_TV, size = raw_BLV.reshape(-1, vocab), gcd(vocab, _TILE)
+    values_TV = torch.empty_like(raw_TV, dtype=FP8)
+    blocks, scales = [], []
+    for raw_RV, values_RV in zip(_split(raw_TV), _split(values_TV), strict=True):
+        p_RV = torch.empty_like(raw_RV)
+        blocks.append(_block(raw_RV, cap, temperature, size, p_RV))
+        values, scale_R1 = quantise_rows(p_RV)
+        values_RV.copy_(values)
+        scales.append(scale_R1)
+    decided = _decide(raw_TV, cap, temperature, uniform_BL, size, blocks)
+    scale_BL1 = torch.cat(scales).view(*uniform_BL.shape, 1)
+    return *decided, ScaledRows(values_TV.view(raw_BLV.shape), scale_BL1)
+
+
+def _split(x_TV: Tensor) -> Sequence[Tensor]:
+    """Into blocks of rows."""
+    return x_TV.split(max(1, _BLOCK_BYTES // (4 * x_TV.shape[-1])))
+
+
+def _decide(
+    raw_TV: Tensor,
+    cap: float,
+    temperature: Tensor,
+    uniform_BL: Tensor,
+    size: int,
+    blocks: Sequence[tuple[Tensor, Tensor, Tensor]],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Candidate, argmax and entropy [B, L] from what `_block` says of all blocks."""
+    shape, uniform_T1 = uniform_BL.shape, uniform_BL.reshape(-1, 1)
     top_TN, sum_TN, moment_T1 = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     total_T1 = sum_TN.sum(-1, keepdim=True)
     entropy_T1 = total_T1.log() - moment_T1 / total_T1
@@ -56,12 +96,7 @@ def sample(
     weight_TS = (drawn_TS - top_TN.gather(1, best_T1)).exp_()
     inside_T1 = _first_above(weight_TS.cumsum(-1).add_(begin_T1), threshold_T1)
     candidate_T1 = drawn_T1 * size + inside_T1
-    return (
-        candidate_T1.view(shape),
-        argmax_T1.view(shape),
-        entropy_T1.view(shape),
-        p_TV.view(raw_BLV.shape),
-    )
+    return candidate_T1.view(shape), argmax_T1.view(shape), entropy_T1.view(shape)
 
 
 def _sample_narrow(

@@ -20,6 +20,7 @@ from model.ops.grouping import by_row, grouped_mm, mix, sort_by_expert
 
 softcap = reference.softcap
 sample = sampler.sample
+sample_scaled = sampler.sample_scaled
 settle = reference.settle
 
 # With few experts for each one a token uses, batched GEMMs over all of them beat gathering rows.
@@ -155,6 +156,14 @@ def experts(
     weight_TE = weight_TE.scatter(1, expert_TK, weight_TK.to(x_TD.dtype))
     hidden_ETF = hidden_ETF * weight_TE.t()[:, :, None]
     return torch.bmm(hidden_ETF, down.transpose(1, 2)).sum(0)
+
+
+def soft_embedding(p_BLV: Tensor, weight_VD: Tensor, min_belief: Tensor) -> Tensor:
+    if p_BLV.is_cuda or torch.compiler.is_compiling():
+        # How many tokens are in play is known to the device alone: masked, at a fixed size.
+        return reference.soft_embedding(p_BLV, weight_VD, min_belief)
+    token_U = reference.in_play(p_BLV, min_belief).nonzero()[:, 0]
+    return torch.matmul(p_BLV.index_select(-1, token_U), weight_VD.index_select(0, token_U))
 
 
 def _grouped_product_takes(weight: Tensor) -> bool:

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from model.diffusion import DiffusionTransformer
+from model.diffusion import DiffusionTransformer, FinishedCanvas
 from model.kv_cache import KVCache
 from model.ops import reference
 from model.sampling.noise import CanvasNoise
@@ -22,6 +22,7 @@ from model.sampling.policies import (
 )
 from model.stop_flag import StopFlag
 from model.transformer import AnyPrefix, Surroundings
+from model.vocabulary import Fp8Embedding
 
 
 @dataclass(kw_only=True, slots=True)
@@ -30,6 +31,8 @@ class DiffusionSampling:
 
     With `early_stop` off every canvas takes exactly `max_denoising_steps`. With `self_conditioning`
     off no step is told what the one before believed: each is given the first step's zero signal.
+    With `min_belief` above 0 a step is told of those tokens alone that some position gave at least
+    that probability (`model.ops.reference.soft_embedding`).
 
     Raises:
         ValueError: a value out of range; it is named with its valid range.
@@ -43,6 +46,7 @@ class DiffusionSampling:
     t_max: float = 0.8
     early_stop: bool = True
     self_conditioning: bool = True
+    min_belief: float = 0.0
 
     def __post_init__(self) -> None:
         for name, valid, rule in (
@@ -52,6 +56,12 @@ class DiffusionSampling:
             ("stability_threshold", self.stability_threshold >= 0, ">= 0 steps"),
             ("t_min", self.t_min > 0, "> 0"),
             ("t_max", self.t_max >= self.t_min, f">= t_min ({self.t_min})"),
+            ("min_belief", 0 <= self.min_belief < 1, ">= 0 and < 1"),
+            (
+                "min_belief",
+                self.self_conditioning or not self.min_belief,
+                "0 with self_conditioning=False, which feeds no belief back",
+            ),
         ):
             if not valid:
                 raise ValueError(f"sampler.{name} is {getattr(self, name)}; it must be {rule}")
@@ -110,13 +120,21 @@ class Denoiser:
 
     No host synchronisation: everything stays on the device, `done_B` included. Knobs are tensors
     too, so that a compiled step serves all their values.
+
+    Raises:
+        ValueError: the sampler leaves out beliefs, which the model's embedding does not take.
     """
 
     def __init__(self, model: DiffusionTransformer, sampling: DiffusionSampling) -> None:
+        if sampling.min_belief and isinstance(model.embedding, Fp8Embedding):
+            raise ValueError(
+                f"sampler.min_belief is {sampling.min_belief}; it must be 0 with an fp8 vocabulary"
+            )
         self._model = model
         self._step = model.wrap_step(_step, "denoise")
-        self._feeds_back = sampling.self_conditioning
         number = partial(torch.tensor, device=model.device)
+        self._feeds_back = sampling.self_conditioning
+        self._min_belief = number(sampling.min_belief) if sampling.min_belief else None
         self._accept = EntropyBound(number(sampling.entropy_bound))
         self._stop = (
             StableAndConfident(
@@ -136,25 +154,36 @@ class Denoiser:
             self._flag.settle()
 
     def step(
-        self, state: CanvasState, cache: KVCache, noise: CanvasNoise, index: int
+        self,
+        state: CanvasState,
+        cache: KVCache,
+        noise: CanvasNoise,
+        index: int,
+        finished_BL: Tensor | None = None,
     ) -> tuple[CanvasState, StepTrace]:
-        """Step `index` (from 0) of a canvas whose noise is on the model's device."""
-        model = self._model
+        """Step `index` (from 0) of a canvas whose noise is on the model's device.
+
+        Args:
+            finished_BL: at a first step, the canvas before: committed in the same forward.
+        """
+        model, finished = self._model, None
         if index == 0:
-            if model.wrap_step.fixed_shapes:
-                self._around = model.anywhere(cache)
-            else:
-                self._around = model.surround_canvas(state.canvas_BL.shape[1], cache)
+            length, ahead = state.canvas_BL.shape[1], 0
+            if finished_BL is not None:
+                finished = FinishedCanvas(finished_BL, model.around_commit(length, cache))
+                ahead = length
+            self._around = model.around_canvas(length, cache, ahead=ahead)
             state = replace(state, signal_BLD=model.no_signal(state.canvas_BL))
         assert self._around is not None
         if self._flag is not None:
             self._flag.arm(model.device)
         candidates = noise.candidate_NBL
-        return self._step(
+        found = self._step(
             model,
             self._accept,
             self._stop,
             self._around,
+            finished,
             state,
             _StepNoise(
                 noise.uniform_NBL[index],
@@ -165,7 +194,11 @@ class Denoiser:
             self._flag,
             None if self._flag is None else self._indices_N[index],
             self._feeds_back,
+            self._min_belief,
         )
+        if finished is not None:
+            cache.advance(finished.canvas_BL.shape[1])
+        return found
 
     def all_done(self, state: CanvasState, index: int) -> bool:
         """The stop check after step `index`: the only wait for the device between two steps."""
@@ -179,15 +212,17 @@ def _step(
     accept: Acceptance,
     stop: EarlyStop | None,
     around: Surroundings | AnyPrefix,
+    finished: FinishedCanvas | None,
     state: CanvasState,
     noise: _StepNoise,
     temperature: Tensor,
     flag: StopFlag | None,
     index: Tensor | None,
     feeds_back: bool,
+    min_belief: Tensor | None,
 ) -> tuple[CanvasState, StepTrace]:
     """The whole step as a function of tensors, which `model.execution` may compile."""
-    raw_BLV = model.scores_in(state.canvas_BL, state.signal_BLD, around)
+    raw_BLV = model.scores_in(state.canvas_BL, state.signal_BLD, around, finished)
     candidate, argmax, entropy, belief_BLV = model.ops.sample(
         raw_BLV, model.config.final_logit_softcap, temperature, noise.uniform_BL
     )
@@ -213,6 +248,12 @@ def _step(
     if flag is not None and index is not None:
         flag.write(index, done)
     # Last, so that the host reads the answer meanwhile.
-    signal = model.embedding.soft(belief_BLV) if feeds_back else model.no_signal(canvas)
+    if not feeds_back:
+        signal = model.no_signal(canvas)
+    elif min_belief is None:
+        signal = model.embedding.soft(belief_BLV)
+    else:
+        del raw_BLV  # its memory takes the compacted probabilities
+        signal = model.embedding.soft_of_believed(belief_BLV, min_belief, model.ops)
     trace = StepTrace(state.canvas_BL, candidate, accepted, argmax, entropy)
     return CanvasState(canvas, next_argmax, signal, unchanged, done, steps), trace

@@ -10,11 +10,16 @@ from torch import Tensor
 
 
 class Phase(StrEnum):
-    """What kind of forward a step was. `decode` is one autoregressive token for every row."""
+    """What kind of forward a step was.
+
+    `fused` is a canvas's first denoise step that commits the canvas before it; `decode` is one
+    autoregressive token for every row.
+    """
 
     PREFILL = "prefill"
     DENOISE = "denoise"
     COMMIT = "commit"
+    FUSED = "fused"
     DECODE = "decode"
 
 

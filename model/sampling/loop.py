@@ -60,12 +60,15 @@ def generate(
     trace: TraceLevel = TraceLevel.COUNTS,
     noise: NoiseSource | None = None,
     seed: int = 0,
+    fused_commit: bool = False,
 ) -> Iterator[Event]:
     """Generates for a batch of prompts (token ids, any lengths), yielding events as they happen.
 
     Args:
         noise: the sampler's randomness; by default seeded with `seed`, row b keyed by b.
         trace: how much a `BlockDelivered` of a diffusion model carries.
+        fused_commit: a canvas is committed in the forward of the next one's first step, so that
+            both take one reading of the weights; a diffusion model only.
 
     Yields:
         StepDone after every forward is issued; BlockDelivered when a block's text is in host
@@ -73,7 +76,7 @@ def generate(
 
     Raises:
         ValueError: no prompt, an empty one, one that does not fit the context, a token id outside
-            the vocabulary, max_new_tokens < 1, or sampling knobs of the other sibling.
+            the vocabulary, max_new_tokens < 1, or knobs of the other sibling.
     """
     config = model.config
     is_diffusion = isinstance(model, DiffusionTransformer)
@@ -81,6 +84,8 @@ def generate(
         raise ValueError(
             f"{type(sampling).__name__} cannot drive the {config.decoding} {config.name}"
         )
+    if fused_commit and not is_diffusion:
+        raise ValueError(f"{config.name} is autoregressive and has no canvas to commit")
     check_request(config, prompts, max_new_tokens)
     return _generate(
         model,
@@ -90,6 +95,7 @@ def generate(
         trace,
         noise,
         seed,
+        fused_commit,
     )
 
 
@@ -102,6 +108,7 @@ def _generate(
     trace: TraceLevel,
     noise: NoiseSource | None,
     seed: int,
+    fused_commit: bool,
 ) -> Iterator[Event]:
     config = model.config
     decoder: _BlockDecoder
@@ -123,7 +130,7 @@ def _generate(
             noise = noise or SeededNoise(
                 seed, range(len(prompts)), config.canvas_length, config.vocab_size
             )
-            decoder = _CanvasBlocks(model, sampling, cache, noise, trace)
+            decoder = _CanvasBlocks(model, sampling, cache, noise, trace, fused_commit)
         else:
             decoder = _TokenBlocks(model, cache, hidden)
         yield StepDone(Phase.PREFILL, 0, 1)
@@ -152,12 +159,14 @@ class _CanvasBlocks:
         cache: KVCache,
         noise: NoiseSource,
         level: TraceLevel,
+        fused_commit: bool,
     ) -> None:
         self._model = model
         self._sampling = sampling
         self._cache = cache
         self._noise = noise
         self._level = level
+        self._fused_commit = fused_commit
         self._denoiser = Denoiser(model, sampling)
         self._committed_BL: Tensor | None = None
         self._state: CanvasState | None = None
@@ -166,8 +175,10 @@ class _CanvasBlocks:
     def run(self, block: int, ended: list[bool]) -> Iterator[Event]:
         # Committed at the start of the next canvas, so the last canvas of a request costs no
         # commit.
-        if self._committed_BL is not None:
-            self._model.commit(self._committed_BL, self._cache)
+        finished_BL = self._committed_BL
+        if finished_BL is not None and not self._fused_commit:
+            self._model.commit(finished_BL, self._cache)
+            finished_BL = None
             yield StepDone(Phase.COMMIT, block, 1)
         num_steps = self._sampling.max_denoising_steps
         noise = self._noise.canvas(block, num_steps).to(self._model.device)
@@ -175,9 +186,11 @@ class _CanvasBlocks:
         state = CanvasState.fresh(noise.initial_BL, ended_B)
         self._traces = []
         for index in range(num_steps):
-            state, trace = self._denoiser.step(state, self._cache, noise, index)
+            phase = Phase.DENOISE if finished_BL is None else Phase.FUSED
+            state, trace = self._denoiser.step(state, self._cache, noise, index, finished_BL)
+            finished_BL = None
             self._traces.append(trace)
-            yield StepDone(Phase.DENOISE, block, index + 1)
+            yield StepDone(phase, block, index + 1)
             may_stop = self._sampling.early_stop and index + 1 < num_steps
             if may_stop and self._denoiser.all_done(state, index):
                 break

@@ -72,10 +72,10 @@ def _scores(model: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     uniform = torch.rand((1, 256), generator=generator).to(DEVICE)
     cache = KVCache(model.config, 1, 600, dtype=model.dtype, device=model.device)
     hidden = model.encode(prompt, cache)
-    raw = model.scores_in(canvas, None, model.surround_canvas(256, cache))
+    raw = model.scores_in(canvas, None, model.around_canvas(256, cache))
     _, _, entropy, belief = model.ops.sample(raw, 30.0, torch.tensor(0.7, device=DEVICE), uniform)
     signal = model.embedding.soft(belief)
-    raw = model.scores_in(canvas, signal, model.surround_canvas(256, cache))
+    raw = model.scores_in(canvas, signal, model.around_canvas(256, cache))
     return hidden.float(), raw.float(), entropy
 
 

@@ -1,7 +1,8 @@
 """`python3 -m tests.gpu.time_glue --out FILE.json --seconds 40` on a machine with a CUDA device.
 
-Checks the sampler and glue kernels at the model's sizes against torch on the device, then times
-each, and the torch calls it replaces, as CUDA graphs that rotate over three sets of inputs.
+Checks the sampler, glue and compacted kernels and fp8 products with the vocabulary at the model's
+sizes against torch on the device, then times each, and the torch calls it replaces, as CUDA graphs
+that rotate over three sets of inputs.
 `--smoke` runs the same code tiny on the CPU under TRITON_INTERPRET=1.
 """
 
@@ -21,8 +22,11 @@ if "model" not in sys.modules:  # the package's own __init__ asks for more than 
     sys.modules["model"] = types.ModuleType("model")
     sys.modules["model"].__path__ = [str(Path(__file__).parents[2] / "model")]
 
+from tests.gpu.compacted_cases import compacted_cases
 from tests.gpu.glue_cases import SETS, Call, Case, Setting, head_cases, norm_cases, row_cases
+from tests.gpu.launch_cases import launch_cases
 from tests.gpu.sampler_cases import sampler_cases, settling_cases
+from tests.gpu.vocabulary_cases import vocabulary_cases
 
 
 def _micros(call: Call, calls: int) -> float:
@@ -89,7 +93,10 @@ def main() -> int:
     name = "smoke" if options.smoke else torch.cuda.get_device_name()
     result: dict[str, Any] = {"device": name, "torch": torch.__version__}
     cases = result["cases"] = []
-    groups = (norm_cases, row_cases, head_cases, sampler_cases, settling_cases)
+    groups = (
+        *(norm_cases, row_cases, head_cases, sampler_cases, settling_cases),
+        *(compacted_cases, vocabulary_cases, launch_cases),
+    )
     for group in groups:
         try:
             for case in group(setting):

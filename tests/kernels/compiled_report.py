@@ -8,14 +8,17 @@ import difflib
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
 import triton
 
+from bench.tune.candidates import head_tiles, qkv_products
 from model import preset
 from model.kernels.block import retile
-from model.kernels.tiles import file_of, read_table, shipped
+from model.kernels.tiles import FP8, TileTable, file_of, read_table, shipped
 from model.precision import Precision
 from tests.kernels.compiling import SHARED_LIMIT_BYTES
 from tests.kernels.launches import Counted, Kernel, counted
@@ -72,7 +75,8 @@ With the tiles of {device}, batch 1, {context:,} positions cached, a step as a C
 products cuBLAS's; each counts once, though some are more on a GPU.
 
 A denoise step of {sliding} sliding and {full} full layers; elsewhere: before, after, and what the
-first layer has besides.
+first layer has besides. "Every fused launch": with all that `canvasbench tune` may turn on, which
+nothing has timed yet (q/k/v product with norms, rotation and cache in one; routing in one).
 
 """
 _BYTES = """\
@@ -138,26 +142,52 @@ Pair = Mapping[Precision, tuple[Any, Any]]
 
 def models() -> Pair:
     """Those that are counted, with the tiles of a device that was measured."""
-    table = read_table(file_of(COUNTED_WITH))
     pair = {
         precision: (fused(DIFFUSION, precision), fused(AUTOREGRESSIVE, precision))
         for precision in PRECISIONS
     }
+    _retile(pair, read_table(file_of(COUNTED_WITH)))
+    return pair
+
+
+def _retile(pair: Pair, table: TileTable) -> None:
     for both in pair.values():
         for model in both:
             retile(model, table)
-    return pair
+
+
+def with_every_fused_launch(table: TileTable) -> TileTable:
+    """What `canvasbench tune` makes of a table if all of them are quicker."""
+    config = preset(DIFFUSION)
+    tokens = config.canvas_length or 1
+    for _, channels, depth, size in qkv_products(config):
+        table = table.with_qkv(tokens, channels, depth, head_tiles(tokens, size)[0])
+    for dtype, count in product((FP8, torch.bfloat16), (1, tokens)):
+        table = table.with_router(dtype, count, True)
+    return table
+
+
+Passes = Mapping[Precision, Mapping[str, Counted]]
+
+
+def _count(pair: Pair) -> Passes:
+    found = {}
+    for precision, both in pair.items():
+        runs = passes(*both)
+        found[precision] = {
+            name: counted(both[name == "decode"], runs[name])
+            for name in ("denoise", "commit", "fused", "decode")
+        }
+    return found
 
 
 def launch_tables(pair: Pair) -> str:
     """The page's second part: launches of a layer and of a step, and of each pass."""
-    passes_of: dict[str, dict[str, Counted]] = {}
-    for precision, both in pair.items():
-        runs = passes(*both)
-        passes_of[precision] = {
-            name: counted(both[name == "decode"], runs[name])
-            for name in ("denoise", "commit", "decode")
-        }
+    table = read_table(file_of(COUNTED_WITH))
+    passes_of = _count(pair)
+    _retile(pair, with_every_fused_launch(table))
+    fewest = _count(pair)
+    _retile(pair, table)
     kinds = preset(DIFFUSION).layer_types
     head = _LAUNCHES.format(
         device=COUNTED_WITH,
@@ -165,15 +195,15 @@ def launch_tables(pair: Pair) -> str:
         sliding=kinds.count("sliding"),
         full=kinds.count("full"),
     )
-    steps = {precision: each["denoise"] for precision, each in passes_of.items()}
+    columns = [f"{each}{how}" for each in passes_of for how in ("", ", every fused launch")]
     lines = [
-        *_step_table(steps, kinds),
+        *_step_table(passes_of, fewest, kinds),
         "",
-        f"| a pass | {' | '.join(passes_of)} |",
-        "|---|---|---|",
+        f"| a pass | {' | '.join(columns)} |",
+        "|---" * (1 + len(columns)) + "|",
     ]
-    for name in ("denoise", "commit", "decode"):
-        totals = [str(each[name].whole.total()) for each in passes_of.values()]
+    for name in ("denoise", "commit", "fused", "decode"):
+        totals = [str(of[p][name].whole.total()) for p in pair for of in (passes_of, fewest)]
         lines.append(f"| {name} | {' | '.join(totals)} |")
     return head + "\n".join([*lines, ""])
 
@@ -198,13 +228,13 @@ def byte_table(pair: Pair) -> str:
     return _BYTES.format(context=CONTEXT) + "\n".join([*lines, ""])
 
 
-def _step_table(steps: Mapping[str, Counted], kinds: tuple[str, ...]) -> list[str]:
-    columns: list[Counter[Kernel]] = []
-    heads = []
-    for precision, step in steps.items():
-        columns += [step.a_layer["sliding"], step.a_layer["full"]]
-        columns += [step.elsewhere(kinds), step.whole]
-        heads += [f"{precision} sliding layer", "full layer", "elsewhere", "step"]
+def _step_table(passes_of: Passes, fewest: Passes, kinds: tuple[str, ...]) -> list[str]:
+    columns, least = _step_columns(passes_of, kinds), _step_columns(fewest, kinds)
+    heads = [
+        name
+        for precision in passes_of
+        for name in (f"{precision} sliding layer", "full layer", "elsewhere", "step")
+    ]
     lines = [f"| group | kernel | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
     named = sorted({kernel for column in columns for kernel in column})
     for group in dict.fromkeys(kernel.group for kernel in named):
@@ -213,7 +243,19 @@ def _step_table(steps: Mapping[str, Counted], kinds: tuple[str, ...]) -> list[st
     for group in dict.fromkeys(kernel.group for kernel in named):
         sums = [sum(n for kernel, n in c.items() if kernel.group == group) for c in columns]
         lines.append(_line(f"**{group}**", "all", sums))
-    return [*lines, _line("**all**", "", [column.total() for column in columns])]
+    return [
+        *lines,
+        _line("**all**", "", [column.total() for column in columns]),
+        _line("**all**", "every fused launch", [column.total() for column in least]),
+    ]
+
+
+def _step_columns(passes_of: Passes, kinds: tuple[str, ...]) -> list[Counter[Kernel]]:
+    columns: list[Counter[Kernel]] = []
+    for step in (each["denoise"] for each in passes_of.values()):
+        columns += [step.a_layer["sliding"], step.a_layer["full"]]
+        columns += [step.elsewhere(kinds), step.whole]
+    return columns
 
 
 def _line(group: str, name: str, numbers: list[int]) -> str:

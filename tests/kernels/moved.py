@@ -25,6 +25,7 @@ from tests.kernels.passes import CONTEXT, denoising
 _GATHERS = ("torch embedding", "torch index_select")
 _EXPERTS = ("gate_up_kernel", "down_kernel")
 _TILE_OF_A_ROW = "row_statistics"
+_TABLES_AT = {"qkv_rows": 3, "qkv_kernel": 6}  # rotary tables among the arguments, then q
 
 
 def planned_bytes(model: DiffusionTransformer) -> Counter[str]:
@@ -53,6 +54,7 @@ class _Counter(TorchDispatchMode):
         self._owners = {_key(tensor): name for name, tensor in named}
         self._l2 = _L2()
         self._seen: dict[int, StorageWeakRef] = {}  # held, so that no later storage has its key
+        self._read_of_tables: dict[int, Tensor] = {}
         config = model.config
         distinct = expected_distinct_experts(config, config.canvas_length or 0)
         self._expert_share = distinct / config.moe.num_experts
@@ -68,7 +70,9 @@ class _Counter(TorchDispatchMode):
         return result
 
     def see(self, launch: Launch, fresh: list[Tensor] | None = None) -> None:
-        leaves = [getattr(leaf, "base", leaf) for leaf in tree_leaves((launch.args, fresh or []))]
+        leaves = [
+            getattr(leaf, "base", leaf) for leaf in tree_leaves((self._read(launch), fresh or []))
+        ]
         tensors = {_key(leaf): leaf for leaf in leaves if isinstance(leaf, Tensor)}
         conditions = any(
             self._owners.get(key, "").startswith("self_conditioning.") for key in tensors
@@ -76,6 +80,20 @@ class _Counter(TorchDispatchMode):
         group = "self_conditioning" if conditions else _group(launch, self._owners)
         for key, tensor in tensors.items():
             self.moved[group] += round(self._touched(launch, key, tensor, fresh or []))
+
+    def _read(self, launch: Launch) -> tuple[Any, ...]:
+        """The arguments; in place of rotary tables what is read of them: a row a position."""
+        at = _TABLES_AT.get(launch.name)
+        if at is None:
+            return launch.args
+        *tables, q_BLNH = launch.args[at : at + 3]
+        rows = [
+            self._read_of_tables.setdefault(
+                _key(table), table.new_empty(q_BLNH.shape[1], table.shape[1])
+            )
+            for table in tables
+        ]
+        return (*launch.args[:at], *rows, *launch.args[at + 2 :])
 
     def _touched(self, launch: Launch, key: int, tensor: Tensor, fresh: list[Tensor]) -> float:
         owner = self._owners.get(key, "")

@@ -84,6 +84,7 @@ def passes(diffusion: DiffusionTransformer, autoregressive: Transformer) -> dict
     found: dict[str, Run] = {
         "denoise": denoising(diffusion),
         "commit": lambda: diffusion.commit(canvas, committed),
+        "fused": _first_step(diffusion),
         "decode": lambda: GreedyDecoder(autoregressive).step(token_B, decoded),
     }
     for length in PREFILLS:
@@ -95,18 +96,31 @@ def _prefill(model: DiffusionTransformer, length: int) -> None:
     model.encode(_tokens(length), KVCache(model.config, 1, 2048, dtype=model.dtype, device=META))
 
 
-def denoising(model: DiffusionTransformer, slots: int = SLOTS) -> Run:
+def denoising(model: DiffusionTransformer, slots: int = SLOTS, *, min_belief: float = 0.0) -> Run:
     """A step that is not a canvas's first; state and a cache of so many slots exist already."""
+    cache, denoiser, state, noise = _under_way(model, slots, min_belief)
+    return lambda: denoiser.step(state, cache, noise, 1)
+
+
+def _under_way(
+    model: DiffusionTransformer, slots: int, min_belief: float
+) -> tuple[KVCache, Denoiser, CanvasState, CanvasNoise]:
     cache, length = _cache(model, slots), model.config.canvas_length
     shape = (2, 1, length)
     tokens = torch.zeros(shape, dtype=torch.int64, device=META)
     noise = CanvasNoise(tokens[0], torch.zeros(shape, device=META), tokens)
     model.stop_flag = _DeviceFlag()
-    denoiser = Denoiser(model, DiffusionSampling(max_denoising_steps=2))
+    denoiser = Denoiser(model, DiffusionSampling(max_denoising_steps=2, min_belief=min_belief))
     state = CanvasState.fresh(noise.initial_BL, torch.zeros(1, dtype=torch.bool, device=META))
     state = replace(state, signal_BLD=model.no_signal(state.canvas_BL))
     denoiser._around = model.anywhere(cache)
-    return lambda: denoiser.step(state, cache, noise, 1)
+    return cache, denoiser, state, noise
+
+
+def _first_step(model: DiffusionTransformer) -> Run:
+    """A canvas's first step, which commits the canvas before."""
+    cache, denoiser, state, noise = _under_way(model, SLOTS, 0.0)
+    return lambda: denoiser.step(state, cache, noise, 0, noise.initial_BL)
 
 
 def _cache(model: Transformer, slots: int = SLOTS) -> KVCache:

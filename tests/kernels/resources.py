@@ -15,9 +15,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.tune.candidates import dense_products, dense_tiles, expert_tiles
+from bench.tune.candidates import dense_products, dense_tiles, expert_tiles, head_tiles
 from model import preset
-from model.kernels import attention, dense, experts, glue, sampler
+from model.kernels import (
+    attention,
+    compacted,
+    dense,
+    experts,
+    glue,
+    heads_fused,
+    routing,
+    sampler,
+)
 from model.kernels.block import retile
 from model.kernels.tiles import FP8, read_table, shipped
 from model.masks import Sight
@@ -33,9 +42,11 @@ _TOKENS = (1, 32, 64, 256, 512, 1024)
 # Sizes of the model, and what is no choice: not part of a tile.
 _SIZES = (
     "NUM_EXPERTS D F G N R TOP_K EXPERTS_POW2 TILES_POW2 TOP_K_POW2 VALUE_AT HALF BEGUN PADDED"
-    " WHOLE ROUTER0 ROUTER1 ROUTER2 FREEZE OVERLAP launch_pdl"
+    " WHOLE ROUTER0 ROUTER1 ROUTER2 FREEZE BLOCKS_POW2 PAD OVERLAP launch_pdl"
 ).split()
-_PRODUCTS = ("gate_up_kernel", "down_kernel", "linear_kernel")  # the last is fp8 and TMA always
+_FP8_PRODUCTS = ("linear_kernel", "qkv_kernel")  # always, and through TMA
+_BF16_PRODUCTS = ("packed_product", "score_parts_kernel", "score_and_route_kernel")  # always
+_PRODUCTS = ("gate_up_kernel", "down_kernel", *_FP8_PRODUCTS, *_BF16_PRODUCTS)
 
 
 class Case(NamedTuple):
@@ -113,11 +124,11 @@ def _faults(launch: Launch, found: Resources) -> Iterator[str]:
     if found.shared_bytes > SHARED_LIMIT_BYTES:
         yield f"{found.shared_bytes} bytes of shared memory"
     if launch.name in _PRODUCTS:
-        operands = "e4m3" if options.get("FP8", True) else "bf16"
+        operands = "e4m3" if options.get("FP8", launch.name in _FP8_PRODUCTS) else "bf16"
         # The older ones are named mma.sync: three words.
         if {tuple(product.split())[1:] for product in found.products} != {(operands,)}:
             yield f"products are {', '.join(found.products) or 'missing'}, not native {operands}"
-    wants_tma = bool(options.get("TMA")) or launch.name == "linear_kernel"
+    wants_tma = bool(options.get("TMA")) or launch.name in _FP8_PRODUCTS
     if found.bulk_copies != wants_tma:
         yield "no TMA" if wants_tma else "TMA"
     if found.waits != bool(options.get("OVERLAP")):
@@ -144,6 +155,11 @@ def _candidates() -> Iterator[Case]:
             for chosen in dense_tiles(tokens):
                 if chosen is not None:
                     yield Case("tune", partial(_linear, tokens, channels, depth, chosen))
+        for kind in ("sliding", "full"):
+            for heads in head_tiles(tokens, _CONFIG.attention(kind).head_dim):
+                if heads is not None:
+                    yield Case("tune", partial(qkv_case, tokens, kind, heads))
+        yield Case("tune", partial(_score_and_route, tokens))
 
 
 def _experts(tokens: int, dtype: torch.dtype, tiles: Any) -> None:
@@ -172,6 +188,28 @@ def _linear(tokens: int, channels: int, depth: int, tiles: Any) -> None:
             product(values, _empty(tokens), weight, _empty(channels), tiles, overlap=overlap)
 
 
+def qkv_case(tokens: int, kind: str, tiles: Any) -> None:
+    """As a step launches it: after a kernel, into a ring at a place that the device knows."""
+    geometry, width, bf16 = _CONFIG.attention(kind), _CONFIG.hidden_size, torch.bfloat16
+    groups, size = geometry.num_kv_heads, geometry.head_dim
+    projected = _CONFIG.num_heads + groups * (1 if geometry.value_is_key else 2)
+    weight = _empty(projected * size, width, dtype=FP8)
+    operands = _empty(tokens, width, dtype=FP8), _empty(tokens), weight, _empty(projected * size)
+    norms, tables = _empty(2, size, dtype=bf16), _empty(2, tokens, size, dtype=bf16)
+    rings = _empty(2, 1, groups, 4097, size, dtype=bf16)[:, :, :, :-1]
+    heads_fused.qkv_fp8_norm_rope_write(
+        *operands, *norms, *tables, _CONFIG.num_heads, groups, 1e-6, *rings,
+        _empty(1, dtype=torch.int64), tiles=tiles, overlap=True,
+    )  # fmt: skip
+
+
+def _score_and_route(tokens: int) -> None:
+    moe, width, bf16 = _CONFIG.moe, _CONFIG.hidden_size, torch.bfloat16
+    x, weight = (_empty(count, width, dtype=bf16) for count in (tokens, moe.num_experts))
+    arrived = _empty(routing.MOST_TILES, dtype=torch.int32)
+    routing.score_and_route(x, weight, _empty(moe.num_experts, dtype=bf16), moe.top_k, arrived)
+
+
 def _others() -> Iterator[Case]:
     """What no pass of the released pair launches, and attention over caches of other lengths."""
     rows, size, bf16 = 256, _CONFIG.hidden_size, torch.bfloat16
@@ -182,8 +220,17 @@ def _others() -> Iterator[Case]:
     yield Case("other", lambda: glue.add_rms_norm(x, x, weight, 1e-6))
     for batch in (1, 2):  # steps whose number is fixed
         yield Case("other", partial(_settle, batch))
+        yield Case("other", partial(compacted_case, batch))
     for length, keys, causal in ((256, 131072, False), (256, 131072, True), (4096, 8192, True)):
         yield Case("other", partial(_attention, length, keys, causal))
+
+
+def compacted_case(batch: int) -> None:
+    """Self-conditioning with `sampler.min_belief`."""
+    vocab, length = _CONFIG.vocab_size, _CONFIG.canvas_length or 1
+    p = _empty(batch, length, vocab, dtype=torch.bfloat16)
+    table = _empty(vocab, _CONFIG.hidden_size, dtype=torch.bfloat16)
+    compacted.soft_embedding(p, table, _empty())
 
 
 def _settle(batch: int) -> None:

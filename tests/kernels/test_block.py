@@ -1,6 +1,7 @@
 """A fused block against the block it replaces, in bf16 and fp8, in a whole small model."""
 
 import dataclasses
+from unittest import mock
 
 import pytest
 import torch
@@ -10,13 +11,22 @@ interpreter.require()
 
 from model import precision  # noqa: E402
 from model.config import ModelConfig, preset  # noqa: E402
-from model.diffusion import DiffusionTransformer  # noqa: E402
+from model.diffusion import DiffusionTransformer, FinishedCanvas  # noqa: E402
 from model.dummy import fill_with_random  # noqa: E402
 from model.kernels import attention  # noqa: E402
-from model.kernels.block import fuse  # noqa: E402
+from model.kernels import block as fused_block  # noqa: E402
+from model.kernels.block import fuse, retile  # noqa: E402
 from model.kernels.heads import qkv_norm_rope_write  # noqa: E402
+from model.kernels.tiles import (  # noqa: E402
+    FP8,
+    DenseChoice,
+    DenseTiles,
+    HeadTiles,
+    table_for,
+)
 from model.kv_cache import KVCache  # noqa: E402
 from model.ops import make_ops  # noqa: E402
+from model.transformer import Unwrapped  # noqa: E402
 
 TINY = preset("tiny-diffusion")
 CONFIG = dataclasses.replace(TINY, layer_types=("sliding", "full"), canvas_length=8)
@@ -47,7 +57,7 @@ def outputs(model: DiffusionTransformer) -> list[torch.Tensor]:
     cache = KVCache(CONFIG, 1, 20, dtype=torch.bfloat16, device=CPU)
     hidden = model.encode(torch.arange(2, 7)[None], cache)
     canvas, uniform = torch.arange(10, 18)[None], torch.full((1, 8), 0.37)
-    raw = model.scores_in(canvas, None, model.surround_canvas(8, cache))
+    raw = model.scores_in(canvas, None, model.around_canvas(8, cache))
     sampled = model.ops.sample(raw, 30.0, torch.tensor(0.7), uniform)
     return [hidden, raw, *sampled]
 
@@ -74,7 +84,7 @@ def canvases(kernels: str, config: ModelConfig, *, anywhere: bool) -> list[torch
     around = prefix if anywhere else model.surround(4, cache, causal=True)
     found.append(model.encode_in(canvas + 20, around))
     cache.advance(4)
-    around = prefix if anywhere else model.surround_canvas(4, cache)
+    around = prefix if anywhere else model.around_canvas(4, cache)
     return [*found, model.scores_in(canvas, None, around)]
 
 
@@ -101,15 +111,79 @@ def test_a_prefix_known_to_the_device_alone_gives_the_same_bits() -> None:
     assert typical_error(known, right) < 0.05 < typical_error(known, wrong)
 
 
+@pytest.mark.parametrize("anywhere", [False, True])
+@pytest.mark.parametrize("fp8", [False, True])
+@torch.inference_mode()
+def test_a_canvas_is_committed_within_the_next_ones_first_step(fp8: bool, anywhere: bool) -> None:
+    """Two sequences whose rings come round; each pass has scalars of its own."""
+    sliding = dataclasses.replace(TINY.sliding, window=6)
+    config = dataclasses.replace(CONFIG, canvas_length=4, sliding=sliding)
+    model = built("triton", config, fp8=fp8)
+    for block in model.layers():
+        assert block.encoder_layer_scalar is not None
+        block.encoder_layer_scalar.fill_(0.5)
+    if anywhere:
+        model.wrap_step = FixedShapes()
+    prompts = torch.arange(2, 26).view(2, 12)
+    before, canvas = torch.arange(30, 38).view(2, 4), torch.arange(10, 18).view(2, 4)
+    separate, fused = (KVCache(config, 2, 24, dtype=torch.bfloat16, device=CPU) for _ in range(2))
+    for cache in (separate, fused):
+        model.encode(prompts, cache)
+    model.commit(before, separate)
+    expected = model.scores_in(canvas, None, model.around_canvas(4, separate))
+    finished = FinishedCanvas(before, model.around_commit(4, fused))
+    around = model.around_canvas(4, fused, ahead=4)
+    found = model.scores_in(canvas, None, around, finished)
+    assert torch.equal(found, expected)
+    assert all(map(torch.equal, fused.storage(), separate.storage()))
+
+
+class FixedShapes(Unwrapped):
+    fixed_shapes = True
+
+
 def test_keys_and_values_go_to_their_slots_of_a_ring() -> None:
     torch.manual_seed(0)
     qkv = torch.randn(10, 4 * 16).bfloat16()
-    weight, table = torch.ones(16).bfloat16(), torch.randn(2, 5, 16).bfloat16()
+    weight, tables = torch.ones(16).bfloat16(), torch.randn(2, 25, 16).bfloat16()
     straight, ring = torch.zeros(2, 2, 2, 1, 11, 16, dtype=torch.bfloat16).unbind()
-    arguments = (qkv, weight, weight, *table, 2, 1, 1e-6)
-    q = qkv_norm_rope_write(*arguments, *straight[:, :, :, :5])
-    assert torch.equal(q, qkv_norm_rope_write(*arguments, *ring, torch.tensor([20])))
+    begun = [table[20:] for table in tables]
+    q = qkv_norm_rope_write(qkv, weight, weight, *begun, 2, 1, 1e-6, *straight[:, :, :, :5])
+    found = qkv_norm_rope_write(qkv, weight, weight, *tables, 2, 1, 1e-6, *ring, torch.tensor([20]))
+    assert torch.equal(q, found)
     slots = (20 + torch.arange(5)) % 11
     assert straight[:, :, :, :5].any()
     assert torch.equal(ring[:, :, :, slots], straight[:, :, :, :5])
     assert torch.equal(ring.count_nonzero(), straight.count_nonzero())
+
+
+@torch.inference_mode()
+def test_fused_launches_do_not_change_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In fp8, bit for bit, past the ring's end, a canvas's commit in the next one's first step:
+    tables decide about launches and not about answers."""
+    interpreter.exact_sums(monkeypatch)
+    names = ("qkv_fp8_norm_rope_write", "score_and_route")
+    fused = {name: mock.Mock(wraps=getattr(fused_block, name)) for name in names}
+    for name, launch in fused.items():
+        monkeypatch.setattr(fused_block, name, launch)
+    window = dataclasses.replace(TINY.sliding, window=4)
+    config = dataclasses.replace(CONFIG, canvas_length=4, sliding=window)
+    model = built("triton", config, fp8=True)
+    dense = (DenseChoice(DenseTiles(16, 64, 128)),)
+    plain = dataclasses.replace(table_for(CPU), dense=dense, qkv=(DenseChoice(None),))
+    table = dataclasses.replace(plain, qkv=(DenseChoice(HeadTiles(16, 128)),))
+    found = []
+    for each in (plain, table.with_router(FP8, 4, True)):
+        retile(model, each)
+        cache = KVCache(config, 1, 13, dtype=torch.bfloat16, device=CPU)
+        for seed, buffer in enumerate(cache.storage()):
+            buffer.normal_(generator=torch.Generator().manual_seed(seed))
+        cache.advance(5)  # of a sliding layer's 7 slots
+        before, canvas = torch.arange(10, 14)[None], torch.arange(20, 24)[None]
+        finished = FinishedCanvas(before, model.around_commit(4, cache))
+        around = model.around_canvas(4, cache, ahead=4)
+        found.append((model.scores_in(canvas, None, around, finished), *cache.storage()))
+    layers = len(config.layer_types)
+    assert [fused[name].call_count for name in names] == [2 * layers, layers]
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)

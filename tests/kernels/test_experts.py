@@ -93,6 +93,35 @@ def test_router_scores_in_parts_route_as_the_product_does(
     torch.testing.assert_close(share, want_share.float(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "width", "num_experts"), [(1, 64, 8), (5, 300, 6), (33, 520, 20)]
+)
+def test_scores_and_routing_in_one_launch_are_the_two(
+    tokens: int, width: int, num_experts: int
+) -> None:
+    """Again and again with the same counters, as a graph replays it."""
+    torch.manual_seed(10)
+    weight, scale = torch.randn(num_experts, width).bfloat16(), torch.rand(num_experts).bfloat16()
+    arrived = torch.zeros(routing.MOST_TILES, dtype=torch.int32)
+    for _ in range(2):
+        x = torch.randn(tokens, width).bfloat16()
+        want = routing.route(routing.router_scores(x, weight), scale, 3)
+        found = routing.score_and_route(x, weight, scale, 3, arrived)
+        assert not arrived.any()
+        for one, wanted in zip(found, want, strict=True):
+            assert torch.equal(one, wanted)
+
+
+def test_many_tokens_are_routed_in_two_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "_FEW", 2)
+    x, weight = torch.randn(3, 16).bfloat16(), torch.randn(4, 16).bfloat16()
+    arrived = torch.full((routing.MOST_TILES,), 7, dtype=torch.int32)
+    found = routing.score_and_route(x, weight, torch.ones(4), 2, arrived)
+    want = routing.route(F.linear(x, weight), torch.ones(4), 2)
+    assert all(torch.equal(one, wanted) for one, wanted in zip(found, want, strict=True))
+    assert (arrived == 7).all()
+
+
 def test_many_tokens_are_scored_in_one_product() -> None:
     x, weight = torch.randn(513, 16).bfloat16(), torch.randn(4, 16).bfloat16()
     assert torch.equal(routing.router_scores(x, weight), F.linear(x, weight))

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 
 triton = pytest.importorskip("triton")
 
-from model.kernels import OP_GROUPS, dense, experts  # noqa: E402
+from bench.tune.candidates import head_tiles  # noqa: E402
+from model import preset  # noqa: E402
+from model.kernels import OP_GROUPS, dense, experts, heads_fused  # noqa: E402
 from model.kernels.tiles import read_table, shipped  # noqa: E402
 from model.precision import Precision  # noqa: E402
 from tests.kernels import compiled_report, compiling, moved, resources  # noqa: E402
+from tests.kernels.passes import denoising  # noqa: E402
 
 PAGE = compiled_report.page_of(triton.__version__)
 needs_page = pytest.mark.skipif(not PAGE.exists(), reason=f"no page of Triton {triton.__version__}")
@@ -75,6 +79,38 @@ def test_a_kernel_that_passes_over_the_scores_once_more_is_seen(
     assert more == pytest.approx(2 * 2 * 256 * model.config.vocab_size, rel=0.01)
 
 
+def test_a_step_that_leaves_beliefs_out_asks_the_host_nothing(pair: compiled_report.Pair) -> None:
+    """Nothing has data here: a size read back by the host would raise."""
+    model = pair[Precision.BF16][0]
+    with compiling.launches(compiled=()) as found:
+        denoising(model, min_belief=0.001)()
+    names = [launch.name for launch in found]
+    compact = ["mark_tokens", "pack_tokens", "packed_product", "sum_kernel"]
+    assert names[-len(compact) :] == compact
+    assert names.count("probabilities") == 1
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_compacted_self_conditioning_keeps_its_bars(batch: int) -> None:
+    case = resources.Case("other", partial(resources.compacted_case, batch))
+    found = resources.rows(iter([case]))
+    assert not [row for row in found if row.faults]
+    (product,) = (row for row in found if row.kernel == "packed_product")
+    assert product.resources.products == ("m64n256k16 bf16",)
+
+
+@pytest.mark.parametrize("kind", ["sliding", "full"])
+def test_a_product_that_writes_attention_s_inputs_keeps_its_bars(kind: str) -> None:
+    """The candidate that `canvasbench tune` tries first; the page has all."""
+    tiles = head_tiles(256, preset(resources.DIFFUSION).attention(kind).head_dim)[0]
+    case = resources.Case("tune", partial(resources.qkv_case, 256, kind, tiles))
+    (row,) = resources.rows(iter([case]))
+    assert row.kernel == "qkv_kernel"
+    assert not row.faults
+    assert row.resources.bulk_copies
+    assert row.resources.waits
+
+
 @needs_page
 def test_the_page_has_every_kernel_and_no_fault() -> None:
     rows = [one for one in PAGE.read_text().split("## Launches")[0].splitlines() if "| " in one]
@@ -98,6 +134,10 @@ def test_passes_use_every_tile_of_every_table(precision: Precision) -> None:
         if precision is Precision.FP8:
             chosen = [choice.tiles for choice in table.dense if choice.tiles is not None]
             wanted += [("linear_kernel", dense._meta(tiles)) for tiles in chosen]
+            heads = [choice.tiles for choice in table.qkv if choice.tiles is not None]
+            wanted += [("qkv_kernel", heads_fused._meta(tiles)) for tiles in heads]
+        if any(choice.one_launch for choice in table.experts[precision]):
+            wanted.append(("score_and_route_kernel", {}))
         for kernel, tile in wanted:
             options = [one.options.items() for one in used if one.name == kernel]
             assert any(tile.items() <= each for each in options), f"{path.stem}: {kernel} {tile}"

@@ -89,7 +89,9 @@ def prompt(length: int) -> list[int]:
     return [2, *torch.randint(8, TINY.vocab_size, (length - 1,), generator=generator).tolist()]
 
 
-def decisions(model: Transformer, prompts: list[list[int]]) -> list[Any]:
+def decisions(
+    model: Transformer, prompts: list[list[int]], *, fused_commit: bool = False
+) -> list[Any]:
     """Tokens of every block and the accepted masks of every step."""
     is_diffusion = model.config.canvas_length is not None
     events = generate(
@@ -101,6 +103,7 @@ def decisions(model: Transformer, prompts: list[list[int]]) -> list[Any]:
         max_new_tokens=30 if is_diffusion else 20,
         eos_policy=EosPolicy.IGNORE,
         trace=TraceLevel.POSITIONS,
+        fused_commit=fused_commit,
     )
     found: list[Any] = []
     for event in events:
@@ -128,6 +131,22 @@ def test_one_graph_a_step_gives_what_a_step_of_any_shape_does(
         assert decisions(model, prompts) == plain
     kinds = {"denoise", "commit"} if is_diffusion else {"decode"}
     assert {kind: len(keys) for kind, keys in counting.keys.items()} == dict.fromkeys(kinds, 1)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("batch", [LENGTHS, [(3, 15, 1), (40, 17, 2), (16, 16, 16)]], ids=str)
+def test_a_commit_in_the_next_first_step_changes_no_decision(batch: Any, folded: bool) -> None:
+    """Rings that are not full yet, fill up and come round, alone and padded; then by graphs."""
+    model = random_model(is_diffusion=True, folded=folded)
+    counting = Counting()
+    for lengths in batch:
+        prompts = [prompt(n) for n in (lengths if isinstance(lengths, tuple) else (lengths,))]
+        model.wrap_step = Unwrapped()
+        separate = decisions(model, prompts)
+        assert decisions(model, prompts, fused_commit=True) == separate
+        model.wrap_step = counting
+        assert decisions(model, prompts, fused_commit=True) == separate
+    assert {kind: len(keys) for kind, keys in counting.keys.items()} == {"denoise": 2}
 
 
 def test_a_longer_request_than_the_cache_holds_is_another_graph() -> None:

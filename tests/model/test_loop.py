@@ -93,11 +93,11 @@ class Scripted(DiffusionTransformer):
         self._canvases = list(canvases)
         self._position = 0
 
-    def surround_canvas(self, length, cache):
-        self._position = (cache.num_cached - 4) // LENGTH
-        return super().surround_canvas(length, cache)
+    def around_canvas(self, length, cache, *, ahead=0):
+        self._position = (cache.num_cached + ahead - 4) // LENGTH
+        return super().around_canvas(length, cache, ahead=ahead)
 
-    def scores_in(self, canvas_BL, signal_BLD, surroundings):
+    def scores_in(self, canvas_BL, signal_BLD, surroundings, finished=None):
         wanted = torch.tensor(self._canvases[self._position])
         return 300 * torch.nn.functional.one_hot(wanted, 64).float()[None]
 
@@ -276,9 +276,31 @@ def test_refused_requests(prompts: list[list[int]], limit: int, message: str) ->
         generate(MODEL, prompts, LOOSE, max_new_tokens=limit)
 
 
+def test_a_fused_commit_takes_the_place_of_two_forwards() -> None:
+    """At every canvas but the first, whose prefix is the prompt."""
+    knobs = {"max_new_tokens": 3 * LENGTH, "eos_policy": EosPolicy.IGNORE, "seed": 3}
+    separate, fused = (
+        list(generate(MODEL, PROMPTS, LOOSE, fused_commit=fused_commit, **knobs))
+        for fused_commit in (False, True)
+    )
+    expected, forwards = (
+        [event for event in found if isinstance(event, StepDone)] for found in (separate, fused)
+    )
+    for block in (1, 2):
+        place = expected.index(StepDone(Phase.COMMIT, block, 1))
+        assert expected[place + 1] == StepDone(Phase.DENOISE, block, 1)
+        expected[place : place + 2] = [StepDone(Phase.FUSED, block, 1)]
+    assert forwards == expected
+    delivered = [[e.rows for e in f if isinstance(e, BlockDelivered)] for f in (separate, fused)]
+    assert delivered[0] == delivered[1]
+
+
 def test_knobs_of_the_other_sibling_are_refused() -> None:
     with pytest.raises(ValueError, match="GreedySampling cannot drive the diffusion"):
         generate(MODEL, PROMPTS, GreedySampling(), max_new_tokens=8)
+    greedy = GreedySampling()
+    with pytest.raises(ValueError, match="tiny-autoregressive is autoregressive and has no canvas"):
+        generate(make(AUTOREGRESSIVE), PROMPTS, greedy, max_new_tokens=8, fused_commit=True)
 
 
 @pytest.mark.parametrize(
