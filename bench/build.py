@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer
 
 import model as engine
-from bench.backends import AnySession, Session
+from bench.backends import AnySession, Backend, Session
 from bench.backends.openai import OpenAiConfig
 from bench.backends.simulated import Knobs, SimulatedConfig, simulated_session
 from bench.backends.transformers import INSTALL, TransformersConfig
@@ -19,11 +19,14 @@ from bench.chat_template import ChatTemplate
 from bench.schema import (
     BlockDiffusionConfig,
     ChatConfig,
+    Commit,
     FixedWorkConfig,
     Launcher,
     LongContextConfig,
+    Measure,
     RunConfig,
     TextConfig,
+    Vocabulary,
 )
 from bench.workloads import Workload, fixed_work, long_context, make_workload, text_workload
 from model import ModelConfig
@@ -79,6 +82,9 @@ def check_point(config: RunConfig) -> None:
     _device(config)
     build_workload(config)
     chat_template(config)
+    _check_commit(config)
+    _check_min_belief(config)
+    _check_vocabulary(config)
     if config.time_budget_s is not None and config.launcher.name is not Launcher.local:
         raise ValueError(
             f"time_budget_s has no effect with launcher={config.launcher.name.name}; "
@@ -103,6 +109,60 @@ def check_point(config: RunConfig) -> None:
     if isinstance(config.workload, made_to_length) and isinstance(config.backend, SimulatedConfig):
         raise ValueError(
             f"workload={config.workload.tasks} has no text to simulate; valid: backend=native"
+        )
+
+
+def _check_commit(config: RunConfig) -> None:
+    if config.commit is Commit.fused and isinstance(
+        config.backend, TransformersConfig | OpenAiConfig
+    ):
+        raise ValueError(
+            f"commit=fused has no effect with backend={config.backend.name.name}, which commits a "
+            "canvas as it does; valid: commit=separate"
+        )
+
+
+def _check_min_belief(config: RunConfig) -> None:
+    """Refuses what leaving beliefs out does not go with, or is not known to be good enough for."""
+    sampler = config.sampler
+    if not isinstance(sampler, BlockDiffusionConfig) or not sampler.min_belief:
+        return
+    said = f"sampler.min_belief is {sampler.min_belief:g}"
+    if config.measure.name is Measure.publish:
+        raise ValueError(
+            f"{said}, which leaves out what a step before believed; measure=publish needs 0 until "
+            "a quality run on real weights exists"
+        )
+    if isinstance(config.workload, FixedWorkConfig):
+        raise ValueError(
+            f"{said}, with which contents decide how much work a step is; "
+            f"workload={config.workload.tasks} needs 0"
+        )
+
+
+def _check_vocabulary(config: RunConfig) -> None:
+    """Refuses what fp8 products with the vocabulary do not go with, or are not known good for."""
+    if config.vocabulary is Vocabulary.exact:
+        return
+    from model.precision import Precision, check_vocabulary  # with torch, as all that can run it
+    from model.vocabulary import Vocabulary as Products
+
+    check_vocabulary(Precision(config.precision.name), Products(config.vocabulary.name))
+    if config.backend.name is not Backend.native:
+        raise ValueError(
+            f"vocabulary is fp8, which backend={config.backend.name.name} does not know; "
+            "valid: vocabulary=exact"
+        )
+    sampler = config.sampler
+    if isinstance(sampler, BlockDiffusionConfig) and sampler.min_belief:
+        raise ValueError(
+            f"vocabulary is fp8, whose products leave nothing out; sampler.min_belief is "
+            f"{sampler.min_belief:g}; it must be 0"
+        )
+    if config.measure.name is Measure.publish:
+        raise ValueError(
+            "vocabulary is fp8, which rounds what a step decides by; measure=publish needs exact "
+            "until a quality run on real weights exists"
         )
 
 
@@ -223,6 +283,7 @@ def _simulated(point_id: str, config: RunConfig, process_id: int) -> Session:
             trace=config.trace.name,
             max_denoising_steps=sampler.max_denoising_steps if sampler else None,
             early_stop=sampler.early_stop if sampler else True,
+            fused_commit=config.commit is Commit.fused,
             seed=config.seed,
             process_id=process_id,
         ),
@@ -301,6 +362,7 @@ def _load(config: RunConfig) -> "LoadedModel":
         device=config.device,
         weights=config.weights,
         seed=config.seed,
+        vocabulary=config.vocabulary.name,
     )
 
 
@@ -314,6 +376,7 @@ def _session(config: RunConfig, loaded: "LoadedModel") -> Session:
         eos_policy=engine.EosPolicy(config.workload.eos_policy.name),
         trace=engine.TraceLevel(config.trace.name),
         seed=config.seed,
+        fused_commit=config.commit is Commit.fused,
         template=chat_template(config),
     )
 

@@ -1,9 +1,10 @@
 """From what a repeat measured to its checked tables, and what has to be known beside them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -11,38 +12,69 @@ from bench import rows
 from bench.backends import AnySession, Backend, LoadSession
 from bench.backends.openai import TIMED as SERVED_TIMED
 from bench.backends.simulated import SimulatedSession
+from bench.records import RequestRecord
 from bench.requests import TIMED
 from bench.runner import PointRun, Repeat
+from bench.schema import RunConfig
 from bench.tables import frame
 from bench.telemetry import Sample, sample_rows, window_row
 from bench.thought import visible
 
+_Record = TypeVar("_Record")
+_PART = 500
+"""Requests a part of the tables."""
 
-def repeat_tables(run: PointRun, found: Repeat, host: str) -> dict[str, pd.DataFrame]:
-    """The tables of one repeat; positions come from the first repeat of the first process.
+
+def repeat_parts(run: PointRun, found: Repeat, host: str) -> Iterator[dict[str, pd.DataFrame]]:
+    """The tables of one repeat in parts, of so many requests each that a long load's fit in memory.
+
+    Positions come from the first repeat of the first process.
 
     Args:
         host: the machine it ran on (`bench.provenance.host`).
     """
-    judge, requests = _judge(run), found.requests
-    first = [r for r in requests if r.repeat == 0 and r.process_id == 0]
-    named: dict[str, list[rows.Row]] = {
-        "requests": [rows.request_row(request, judge) for request in requests],
-        "canvases": [row for request in requests for row in rows.canvas_rows(request)],
-        "steps": [row for request in requests for row in rows.step_rows(request)],
-        "positions": rows.position_rows(first, judge, whole=run.point.config.trace.name == "full"),
-        "repairs": [asdict(repair) for repair in found.repairs],
-        "experts": [asdict(record) for record in found.experts],
-        "failed_requests": [asdict(failed) for failed in found.failed],
-        "loads": [] if found.load is None else [asdict(found.load)],
-        "reconciled": [asdict(figure) for figure in found.reconciled],
-    }
-    keys = {
-        "config_hash": run.point.config_hash,
-        "point_id": run.point.point_id,
-        "host": host,
-    }
-    return {name: frame(name, table, keys) for name, table in named.items() if table}
+    judge = _judge(run)
+    keys = {"config_hash": run.point.config_hash, "point_id": run.point.point_id, "host": host}
+
+    def frames(**named: list[rows.Row]) -> dict[str, pd.DataFrame]:
+        return {name: frame(name, table, keys) for name, table in named.items() if table}
+
+    traced: list[RequestRecord] = []
+    for part in _parts(found.requests):
+        traced += [r for r in part if (r.repeat, r.process_id) == (0, 0) and _is_traced(r)]
+        yield frames(
+            requests=[rows.request_row(request, judge) for request in part],
+            canvases=[row for request in part for row in rows.canvas_rows(request)],
+            steps=[row for request in part for row in rows.step_rows(request)],
+        )
+    for failed in _parts(found.failed):
+        yield frames(failed_requests=[asdict(each) for each in failed])
+    yield frames(
+        positions=rows.position_rows(traced, judge, whole=run.point.config.trace.name == "full"),
+        repairs=[asdict(repair) for repair in found.repairs],
+        experts=[asdict(record) for record in found.experts],
+        loads=[] if found.load is None else [asdict(found.load)],
+        reconciled=[asdict(figure) for figure in found.reconciled],
+    )
+
+
+def repeat_tables(run: PointRun, found: Repeat, host: str) -> dict[str, pd.DataFrame]:
+    """The tables of one repeat, whole."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for part in repeat_parts(run, found, host):
+        for name, table in part.items():
+            parts.setdefault(name, []).append(table)
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}
+
+
+def _parts(records: Iterable[_Record]) -> Iterator[list[_Record]]:
+    left = iter(records)
+    while part := list(islice(left, _PART)):
+        yield part
+
+
+def _is_traced(request: RequestRecord) -> bool:
+    return any(canvas.argmax is not None for canvas in request.canvases)
 
 
 def telemetry_tables(
@@ -99,12 +131,15 @@ def _knobs(run: PointRun) -> rows.Row:
     config, session = run.point.config, run.session
     identity = session.identity
     ours = config.backend.name in (Backend.native, Backend.simulated)
+    served = isinstance(session, LoadSession)
     return {
         "decoding": identity.decoding,
         "precision": config.precision.name,
         "emulated": identity.emulated,
         "kernels": config.kernels.name if ours else None,
         "execution": config.execution.name if ours else None,
+        "commit_mode": _commit_mode(config, session),
+        "vocabulary": None if served else config.vocabulary.name,
         "backend": config.backend.name.name,
         "model": identity.model,
         "weights": identity.weights,
@@ -123,7 +158,15 @@ def _knobs(run: PointRun) -> rows.Row:
         "capabilities": json.dumps(session.capabilities.plain(), sort_keys=True),
         "max_denoising_steps": getattr(config.sampler, "max_denoising_steps", None),
         "early_stop": getattr(config.sampler, "early_stop", None),
+        "min_belief": None if served else getattr(config.sampler, "min_belief", None),
     } | _timed(session)
+
+
+def _commit_mode(config: RunConfig, session: AnySession) -> str | None:
+    """How canvases are committed; None without canvases, and of a server, which does not tell."""
+    if isinstance(session, LoadSession) or session.identity.decoding != "diffusion":
+        return None
+    return config.commit.name
 
 
 def _timed(session: AnySession) -> rows.Row:

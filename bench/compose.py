@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from bench.later import without_later
 from bench.redact import redact
 from bench.schema import (
     BACKENDS,
@@ -69,7 +70,7 @@ def compose_points(
 
     Raises:
         ValueError: an unknown key, a wrong type or choice, a stage or rehearsal that the experiment
-            has not, or a sampler knob without effect.
+            has not, or a knob of diffusion without effect.
     """
     register()
     GlobalHydra.instance().clear()
@@ -187,10 +188,11 @@ def _points(
         if model is None:
             model = str(_compose([o for o in lines if not o.startswith("sampler")], False).model)
         decoding = decoding_of(model)
-        knobs = {line for line in lines if line.startswith("sampler.")}
+        knobs = {line for line in lines if line.startswith(("sampler.", "commit="))}
         if decoding == "autoregressive":
             dropped |= knobs
-            lines = ["sampler=greedy", *(o for o in lines if not o.startswith("sampler"))]
+            others = (o for o in lines if not o.startswith(("sampler", "commit=")))
+            lines = ["sampler=greedy", *others]
         else:
             used |= knobs
         config, resolved = _typed(_compose(lines, True))
@@ -264,7 +266,8 @@ def _enum_name(value: Any) -> str:
 
 
 def _digest(resolved: dict[str, Any]) -> str:
-    kept = {key: value for key, value in resolved.items() if key not in _NOT_HASHED}
+    hashed = {key: value for key, value in resolved.items() if key not in _NOT_HASHED}
+    kept = without_later(hashed)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -293,7 +296,7 @@ def _suggest(key: str) -> str:
 def _keys(config: DictConfig) -> list[str]:
     sampler = (
         *("max_denoising_steps", "entropy_bound", "confidence_threshold", "early_stop"),
-        "self_conditioning",
+        *("self_conditioning", "min_belief"),
     )
     workload = ("tasks", "num_prompts", "prompt_tokens", "max_new_tokens", "eos_policy")
     chat = ("domains", "thinking")

@@ -11,9 +11,10 @@ from bench.backends import Backend
 from bench.schema import FixedWorkConfig, LongContextConfig, RunConfig
 from model import PRESETS, ModelConfig
 from model.config_json import read_config
-from model.cost import num_parameters, weight_bytes
+from model.cost import num_parameters, stored_bytes
 from model.kv_cache import cache_bytes
 from model.precision import Precision
+from model.vocabulary import Vocabulary
 
 _PROCESS_BYTES = 700 << 20  # torch and what it loads, on the host
 _CUDA_BYTES = 3 << 30  # context, libraries' work space, activations of a prefill, on a GPU
@@ -54,19 +55,23 @@ def need(config: RunConfig) -> Need:
     positions = longest + workload.max_new_tokens + (model.canvas_length or 1)
     canvas = model.canvas_length or 1
     return Need(
-        # On a processor narrow precisions are emulated: matrices are kept in fp32.
-        weights=num_parameters(model) * 4 if on_cpu else _stored_bytes(model, config),
+        weights=_emulated_bytes(model, config) if on_cpu else _stored_bytes(model, config),
         cache=cache_bytes(model, config.batch_size, positions, value_bytes=4 if on_cpu else 2),
         logits=config.batch_size * canvas * model.vocab_size * (3 * 4 if on_cpu else 2 * (2 + 2)),
     )
 
 
 def _stored_bytes(model: ModelConfig, config: RunConfig) -> int:
-    """Weights as a GPU keeps them: every expert, each matrix once in its own width."""
-    precision = Precision(config.precision.name)
-    read = weight_bytes(model, precision, model.moe.num_experts)
-    twice = read["logits"] if model.canvas_length is not None else 0  # one table, read two times
-    return int(sum(read.values()) - twice)
+    """Weights as a GPU keeps them."""
+    vocabulary = Vocabulary(config.vocabulary.name)
+    return stored_bytes(model, Precision(config.precision.name), vocabulary)
+
+
+def _emulated_bytes(model: ModelConfig, config: RunConfig) -> int:
+    """Weights on a processor, where narrow precisions are emulated: matrices are kept in fp32."""
+    products = 1 if model.canvas_length is None else 2
+    copies = products if config.vocabulary.name == "fp8" else 0
+    return 4 * (num_parameters(model) + copies * model.vocab_size * model.hidden_size)
 
 
 def _loading_bytes(config: RunConfig) -> int:

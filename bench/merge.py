@@ -81,7 +81,8 @@ def _point(own: list[Shard], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     row |= _circumstances(notes)
     row |= other_servers(row, [note["knobs"].get("server") for note in notes])
     distinct, weights = row["distinct_experts_per_layer"], notes[0]["weight_bytes"]
-    if distinct is not None and weights is not None:
+    # With min_belief, beliefs decide how much of the table is read.
+    if distinct is not None and weights is not None and not row.get("min_belief"):
         row["weight_bytes_per_step"] = weights["fixed"] + distinct * weights["per_expert"]
     row |= floor_columns(row, notes[0].get("step_work"), notes[0].get("probe"))
     hosts = sorted({str(note["host"]) for note in notes})

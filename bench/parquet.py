@@ -104,7 +104,8 @@ def _with_new_columns(name: str, table: pd.DataFrame) -> pd.DataFrame:
     Version 3 tells a GPU's memory, version 4 whether autoregressive scores were finite, version 5
     reasoning apart from the answer, whether answers have the form asked for, the chat template,
     and a step's floors, version 6 loads sent to servers; there a canvas's steps, a request's
-    canvases and its prefill may be unknown.
+    canvases and its prefill may be unknown. Version 7 tells commits fused with a step, and options
+    of the vocabulary's products.
     """
     added = [c for c in COLUMNS[name] if c not in table.columns and COLUMNS[name][c].endswith("?")]
     return table.assign(**dict.fromkeys(added))
@@ -116,4 +117,5 @@ _MIGRATIONS: dict[int, Callable[[str, pd.DataFrame], pd.DataFrame]] = {
     3: _with_new_columns,
     4: _with_new_columns,
     5: _with_new_columns,
+    6: _with_new_columns,
 }

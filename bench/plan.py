@@ -1,7 +1,7 @@
 """What has to be measured, cut into tasks: one process, one loaded model, the points it serves.
 
-A fresh process where a clean slate matters (model, weights, precision, kernels, execution, backend,
-device); one process where only the workload or the sampler changes, so that weights load once.
+A fresh process where a clean slate matters (model, weights, precision, kernels, execution, commits,
+backend, device); one where only the workload or the sampler changes, so that weights load once.
 Blocks (all tasks of one process number) come one after the other, tasks within a block and points
 within a task in random order, so that heat and drift fall on no knob.
 """
@@ -41,8 +41,10 @@ def clean_slate(config: RunConfig) -> tuple[object, ...]:
         config.model,
         config.weights,
         config.precision.name,
+        config.vocabulary.name,
         config.kernels.name,
         config.execution.name,
+        config.commit.name,
         config.backend.process_key(),
         repr(config.sampler) if config.backend.starts_server else None,
         config.device,

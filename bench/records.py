@@ -15,7 +15,7 @@ import numpy as np
 class StepRecord:
     """One forward. Times of a batched forward belong to the batch; every row of it carries them."""
 
-    phase: str  # prefill | denoise | commit | decode
+    phase: str  # prefill | denoise | commit | fused | decode
     canvas_index: int
     step: int  # from 1 within the canvas
     device_ms: float
@@ -55,7 +55,7 @@ class ExpertRecord:
     """How many distinct experts one layer touched in one forward of a batch."""
 
     batch_index: int
-    phase: str  # prefill | denoise | commit | decode
+    phase: str  # prefill | denoise | commit | fused | decode
     canvas_index: int
     step: int
     layer: int

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bench.backends import Delivery, Forward, RowBlock, Session, Trace
+from bench.phases import DENOISING
 from bench.records import CanvasRecord, RequestRecord, StepRecord
 from bench.thought import visible
 from bench.workloads import Prompt
@@ -86,7 +87,7 @@ def _collect(timed: list[tuple[float, float, Forward | Delivery]], rows: list[_R
 
 
 def _deliver(at: float, event: Delivery, forwards: list[StepRecord], rows: list[_Row]) -> None:
-    num_denoise = sum(f.phase == "denoise" for f in forwards)
+    num_denoise = sum(f.phase in DENOISING for f in forwards)
     for index, (row, block) in enumerate(zip(rows, event.rows, strict=True)):
         if num_denoise:
             row.canvases.append(_canvas(at, event, block, index))
@@ -102,12 +103,12 @@ def _deliver(at: float, event: Delivery, forwards: list[StepRecord], rows: list[
             row.active += block.steps
             row.waiting += num_denoise - block.steps
         for forward in forwards:
-            if forward.phase != "denoise" or forward.step <= block.steps:
+            if forward.phase not in DENOISING or forward.step <= block.steps:
                 row.steps.append(_with_trace(forward, event.trace, index))
 
 
 def _with_trace(forward: StepRecord, trace: Trace | None, row: int) -> StepRecord:
-    if trace is None or forward.phase != "denoise":
+    if trace is None or forward.phase not in DENOISING:
         return forward
     step = forward.step - 1
     return replace(

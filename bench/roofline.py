@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from bench.devices import recognised
+from bench.phases import FUSED
 
 
 class Rates(Protocol):
@@ -105,7 +106,10 @@ def tokens_per_s(
     commit: Sequence[Group],
     on: Rates,
 ) -> float:
-    """Tokens a second of full canvases at the op floor: so many denoise steps and a commit each."""
+    """Tokens a second of full canvases at the op floor: so many denoise steps and a commit each.
+
+    With commits fused: a step fewer, and the fused forward for the commit.
+    """
     canvas_s = num_steps * op_floor_s(denoise, on) + op_floor_s(commit, on)
     return canvas_length / canvas_s
 
@@ -113,10 +117,10 @@ def tokens_per_s(
 def floor_columns(
     row: Mapping[str, Any], work: Mapping[str, Any] | None, probe: Mapping[str, Any] | None
 ) -> dict[str, float | None]:
-    """A point's floors and how near its step came to them.
+    """A point's floors and how near its step, and its fused forward, came to them.
 
-    Unknown without a count of the experts touched, in a simulation, and where precision is
-    emulated, as other bytes move then.
+    Unknown without a count of the experts touched, in a simulation, where precision is emulated, as
+    other bytes move then, and with `min_belief`, as beliefs decide what is read of the table.
 
     Args:
         row: of `points`, with its step's time, device and distinct experts.
@@ -126,14 +130,11 @@ def floor_columns(
     distinct = row["distinct_experts_per_layer"]
     if work is None or probe is None or distinct is None or row["emulated"]:
         return {}
+    if row.get("min_belief"):
+        return {}
     wide = probe["fp32_flops" if row["precision"] == "fp32" else "bf16_flops"]
     reached = Reached(probe["copy_bytes_per_s"], wide, probe["fp8_flops"])
-    groups = [StoredGroup(**group) for group in work["groups"]]
-    touched_bytes = distinct * work["expert_bytes"]
-    groups = [
-        replace(g, weight_bytes=g.weight_bytes + touched_bytes) if g.name == "experts" else g
-        for g in groups
-    ]
+    groups = _touching(distinct, work)
     step_ms = row["step_ms" if row["decoding"] == "diffusion" else "decode_ms"]
     listed = recognised(str(row["device"]))
     floors = {
@@ -150,4 +151,19 @@ def floor_columns(
         found[f"{name}_floor_ms"] = floor_ms
         known = floor_ms is not None and step_ms
         found[f"{name}_floor_share"] = floor_ms / step_ms if known else None
+    fused, fused_ms = work.get(FUSED), row.get("fused_ms")
+    distinct = row.get("fused_distinct_experts_per_layer")
+    if fused is not None and distinct is not None and fused_ms:
+        floor_ms = op_floor_s(_touching(distinct, fused), reached) * 1e3
+        found |= {"fused_op_floor_ms": floor_ms, "fused_op_floor_share": floor_ms / fused_ms}
     return found
+
+
+def _touching(distinct_experts: float, work: Mapping[str, Any]) -> list[StoredGroup]:
+    """Stored op groups of a forward that touches so many experts a layer."""
+    groups = [StoredGroup(**group) for group in work["groups"]]
+    touched_bytes = distinct_experts * work["expert_bytes"]
+    return [
+        replace(g, weight_bytes=g.weight_bytes + touched_bytes) if g.name == "experts" else g
+        for g in groups
+    ]

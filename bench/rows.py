@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.metrics import answer_outcome, canvas_revision, step_counts
+from bench.phases import DENOISING
 from bench.records import CanvasRecord, RequestRecord, StepRecord
 
 _SAMPLES_A_TASK = 2
@@ -148,7 +149,7 @@ def _step_row(
     request: RequestRecord, step: StepRecord, counts: dict[tuple[int, int], dict[str, int]]
 ) -> Row:
     row = _keys(request) | asdict(step)
-    if step.phase == "denoise":
+    if step.phase in DENOISING:
         row |= counts.get((step.canvas_index, step.step), {})
     return row
 

@@ -8,7 +8,7 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -50,10 +50,10 @@ class Repeat:
     """
 
     window_s: tuple[float, float]
-    requests: list[RequestRecord]
+    requests: Iterable[RequestRecord]
     repairs: list[RepairRecord] = field(default_factory=list)
     experts: list[ExpertRecord] = field(default_factory=list)
-    failed: list[FailedRequest] = field(default_factory=list)
+    failed: Iterable[FailedRequest] = ()
     load: LoadRecord | None = None
     reconciled: list[Reconciled] = field(default_factory=list)
 

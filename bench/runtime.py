@@ -5,10 +5,18 @@ Tables hold a batched forward once for every row that was active in it; time pas
 
 import pandas as pd
 
+from bench.phases import DENOISING
 from bench.stats import Phase, RunTime
 
 _REQUEST = ["process_id", "repeat", "request_id"]
 _FORWARD = ["batch", "phase", "canvas_index", "step"]
+
+
+def forwards_by_phase(requests: pd.DataFrame, steps: pd.DataFrame) -> dict[str, int]:
+    """How many forwards of each phase ran: those of a batch once, and a fused one once."""
+    own = requests[_REQUEST].assign(batch=_batches(requests))
+    rows = steps.merge(own, on=_REQUEST, validate="many_to_one").drop_duplicates(_FORWARD)
+    return {str(phase): int(count) for phase, count in rows["phase"].value_counts().items()}
 
 
 def run_time(requests: pd.DataFrame, steps: pd.DataFrame, canvases: pd.DataFrame | None) -> RunTime:
@@ -25,14 +33,14 @@ def run_time(requests: pd.DataFrame, steps: pd.DataFrame, canvases: pd.DataFrame
     wall_s = float(requests["wall_s"].groupby(batch).first().sum())
     device_s = sum(phase.seconds for phase in phases.values())
     has_canvases = canvases is not None and len(canvases) > 0
-    main = forwards[forwards["phase"].isin(["denoise", "decode"])]
-    row_steps = float((rows["phase"] == "denoise").sum())
+    main = forwards[forwards["phase"].isin([*DENOISING, "decode"])]
+    row_steps = float(rows["phase"].isin(DENOISING).sum())
     return RunTime(
         delivered_tokens=float(requests["delivered_tokens"].sum()),
         phases=phases,
         host_s=max(wall_s - device_s, 0.0),
         canvases=float(len(canvases)) if canvases is not None and has_canvases else None,
-        denoise_row_steps=row_steps if "denoise" in phases else None,
+        denoise_row_steps=row_steps or None,
         batch_size=float(batch.value_counts().loc[main["batch"]].mean()),
     )
 

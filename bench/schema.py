@@ -21,6 +21,8 @@ from bench.backends.transformers import TransformersConfig
 Precision = Enum("Precision", ["fp32", "bf16", "fp8"])
 Kernels = Enum("Kernels", ["reference", "torch", "triton"])
 Execution = Enum("Execution", ["eager", "compiled", "cuda_graph"])
+Commit = Enum("Commit", ["separate", "fused"])
+Vocabulary = Enum("Vocabulary", ["exact", "fp8"])
 Trace = Enum("Trace", ["counts", "positions", "full"])
 EosPolicy = Enum("EosPolicy", ["stop", "ignore"])
 Measure = Enum("Measure", ["screening", "publish"])
@@ -57,6 +59,7 @@ class BlockDiffusionConfig(SamplerConfig):
     t_max: float = 0.8
     early_stop: bool = True
     self_conditioning: bool = True
+    min_belief: float = 0.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -259,6 +262,10 @@ class RunConfig:
         model: a preset's name or a checkpoint folder.
         weights: a checkpoint folder for a preset, `dummy`, or null for the model's own.
         kernels, execution: our engine's; a point of another one carries their defaults.
+        vocabulary: what our engine's products with the embedding table run in, logits and the soft
+            embedding of self-conditioning: exact for the activations' type, or fp8.
+        commit: a finished canvas is written to the cache in a forward of its own, or in that of the
+            next canvas's first step; separate for an autoregressive model, which has none.
         backend: who runs the model: our engine, transformers, a server, or a simulation that
             replays a run. Of a server, model and precision are what its operator says.
         launcher: where the sweep's processes run: here, or as jobs of SLURM or Ray.
@@ -274,8 +281,10 @@ class RunConfig:
     model: str = "tiny-diffusion"
     weights: str | None = None
     precision: Precision = Precision.bf16
+    vocabulary: Vocabulary = Vocabulary.exact
     kernels: Kernels = Kernels.torch
     execution: Execution = Execution.eager
+    commit: Commit = Commit.separate
     device: str = "cpu"
     threads: int | None = None
     batch_size: int = 1
@@ -297,6 +306,8 @@ class RunConfig:
         if isinstance(self.backend, TransformersConfig | OpenAiConfig):
             # One point, whatever an axis of our engine says.
             self.kernels, self.execution = Kernels.torch, Execution.eager
+        if isinstance(self.sampler, GreedyConfig):
+            self.commit = Commit.separate  # one axis for both siblings
         if isinstance(self.backend, OpenAiConfig):
             _require("batch_size with backend=openai", self.batch_size, self.batch_size == 1, "1")
             if not self.backend.starts_server:

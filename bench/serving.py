@@ -99,7 +99,7 @@ def served_sessions(
 
     Args:
         templates: of each point's prompts.
-        log: of a server that is started.
+        log: of a server that is started; beside it a load's outcomes lie until they are read.
 
     Raises:
         ValueError: there is no server, or it does not serve the model.
@@ -113,6 +113,7 @@ def served_sessions(
                 _served_model(config, template, server),
                 server=server.words,
                 stack=stack,
+                folder=None if log is None else log.parent,
             )
             for config, template in zip(configs, templates, strict=True)
         ]

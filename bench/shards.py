@@ -11,14 +11,18 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 SHARDS = "shards"
+Tables = Mapping[str, pd.DataFrame]
 _NAME = re.compile(
     r"(?P<hash>[0-9a-f]+)-p(?P<process>\d+)-(?P<kind>r|failure|check)(?P<number>\d+)"
 )
@@ -48,9 +52,12 @@ class Shard:
 
 
 def write_shard(
-    run_folder: Path, key: ShardKey, note: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]
+    run_folder: Path, key: ShardKey, note: Mapping[str, Any], tables: Iterable[Tables]
 ) -> None:
     """Writes a part whole; one that is there already stays, as both are the same work.
+
+    Args:
+        tables: a table's rows in as many pieces as they come in, one after the other.
 
     Raises:
         OSError: the disk is full or gone; nothing half-written stays.
@@ -64,28 +71,40 @@ def write_failure(run_folder: Path, config_hash: str, process_id: int, table: pd
     folder = run_folder / SHARDS
     taken = len(list(folder.glob(f"{config_hash}-p{process_id:03}-failure*")))
     name = f"{config_hash}-p{process_id:03}-failure{taken:03}"
-    _write_folder(folder, name, {}, {"failures": table})
+    _write_folder(folder, name, {}, [{"failures": table}])
 
 
-def write_check(
-    run_folder: Path, config_hash: str, number: int, tables: Mapping[str, pd.DataFrame]
-) -> None:
+def write_check(run_folder: Path, config_hash: str, number: int, tables: Tables) -> None:
     """Adds what a check (`bench.checks`) found at a point."""
-    _write_folder(run_folder / SHARDS, f"{config_hash}-p000-check{number:03}", {}, tables)
+    _write_folder(run_folder / SHARDS, f"{config_hash}-p000-check{number:03}", {}, [tables])
 
 
 def _write_folder(
-    folder: Path, name: str, note: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]
+    folder: Path, name: str, note: Mapping[str, Any], tables: Iterable[Tables]
 ) -> None:
     folder.mkdir(exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
     try:
-        for table, rows in tables.items():
-            rows.to_parquet(part / f"{table}.parquet", index=False, write_page_checksum=True)
+        _write_tables(part, tables)
         (part / "shard.json").write_text(json.dumps(note, indent=1) + "\n")
         _into_place(part, folder / name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_tables(folder: Path, tables: Iterable[Tables]) -> None:
+    """A file a table, with all of its rows."""
+    with ExitStack() as stack:
+        files: dict[str, pq.ParquetWriter] = {}
+        for piece in tables:
+            for name, rows in piece.items():
+                found = pa.Table.from_pandas(rows, preserve_index=False)
+                if name not in files:
+                    file = pq.ParquetWriter(
+                        folder / f"{name}.parquet", found.schema, write_page_checksum=True
+                    )
+                    files[name] = stack.enter_context(file)
+                files[name].write_table(found)
 
 
 def _into_place(part: Path, whole: Path) -> None:

@@ -21,6 +21,8 @@ from bench.metrics import (
     request_times,
     system_rate,
 )
+from bench.phases import COMMITTING, FUSED
+from bench.runtime import forwards_by_phase
 from bench.stats import (
     Interval,
     process_estimate,
@@ -82,7 +84,8 @@ def point_row(tables: Tables, knobs: Row) -> Row:
     """
     requests, steps = tables["requests"], tables["steps"]
     row = dict(knobs) | _counts(requests, tables["failed_requests"])
-    row["distinct_experts_per_layer"] = _distinct_experts(tables["experts"])
+    row["distinct_experts_per_layer"] = _distinct_experts(tables["experts"], "denoise", "decode")
+    row["fused_distinct_experts_per_layer"] = _distinct_experts(tables["experts"], FUSED)
     if len(requests):
         first = _first(requests)
         row |= _speed(requests, tables["canvases"], steps)
@@ -90,6 +93,7 @@ def point_row(tables: Tables, knobs: Row) -> Row:
         row |= machine_row(tables["windows"], requests)
         row |= _outcomes(first)
         row |= _contents(tables, first, knobs)
+        row |= _passes(first, _first(steps), knobs)
     if len(tables["loads"]):
         row |= _served(tables, knobs)
     row |= _validity(tables, row, knobs)
@@ -196,6 +200,7 @@ def _speed(requests: pd.DataFrame, canvases: pd.DataFrame, steps: pd.DataFrame) 
     phases = {
         "step_ms": "denoise",
         "commit_ms": "commit",
+        "fused_ms": FUSED,
         "prefill_ms": "prefill",
         "decode_ms": "decode",
     }
@@ -264,7 +269,7 @@ def _work(first: pd.DataFrame, canvases: pd.DataFrame, steps: pd.DataFrame, knob
     delivered = float(first["delivered_tokens"].sum())
     denoise = float(first["active_row_steps"].sum())
     waited = float((first["waiting_row_steps"] + first["ended_row_steps"]).sum())
-    others = int(steps["phase"].isin(["prefill", "commit"]).sum())
+    others = int(steps["phase"].isin(["prefill", *COMMITTING]).sum())
     return row | {
         "num_canvases": total,
         "tokens_per_forward_denoise": delivered / denoise,
@@ -273,6 +278,19 @@ def _work(first: pd.DataFrame, canvases: pd.DataFrame, steps: pd.DataFrame, knob
         "canvas_fill": float(canvases["canvas_fill"].mean()),
         "occupancy": denoise / (denoise + waited),
     }
+
+
+def _passes(first: pd.DataFrame, forwards: pd.DataFrame, knobs: Row) -> Row:
+    """Readings of the weights by the first repeat: a fused forward is one, for two forwards' work.
+
+    Unknown without recorded forwards, and of random weights whose contents decide how many.
+    """
+    forced = knobs["eos_policy"] == "ignore" and knobs.get("early_stop") is not True
+    if forwards.empty or (knobs.get("weights") == "dummy" and not forced):
+        return {}
+    ran = forwards_by_phase(first, forwards)
+    fused = ran.get(FUSED, 0) if knobs["decoding"] == "diffusion" else None
+    return {"weight_passes": sum(ran.values()), "fused_forwards": fused}
 
 
 def _without_steps(canvases: pd.DataFrame) -> Row:
@@ -307,10 +325,10 @@ def _revision(canvases: pd.DataFrame) -> Row:
     }
 
 
-def _distinct_experts(experts: pd.DataFrame) -> float | None:
-    """Mean over layers and over the denoise (or decode) forwards watched."""
-    stepped = experts[experts["phase"].isin(["denoise", "decode"])]
-    return None if stepped.empty else float(stepped["distinct_experts"].mean())
+def _distinct_experts(experts: pd.DataFrame, *phases: str) -> float | None:
+    """Mean over layers and over the forwards watched of some phases."""
+    own = experts[experts["phase"].isin(phases)]
+    return None if own.empty else float(own["distinct_experts"].mean())
 
 
 def _no_revision() -> Row:

@@ -15,7 +15,7 @@ from bench import telemetry
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 _KEYS = {"schema_version": "int", "config_hash": "str", "point_id": "str", "host": "str"}
 _REQUEST_KEYS = {"request_id": "int", "process_id": "int", "repeat": "int", "task": "str"}
@@ -30,6 +30,7 @@ _INTERVALS = (
     "inverse_tpot_tok_per_s",
     "step_ms",
     "commit_ms",
+    "fused_ms",
     "prefill_ms",
     "decode_ms",
     "first_canvas_s",
@@ -77,12 +78,15 @@ _SINGLE = (
     "power_limit_w",
     "delivered_tok_per_s_per_w",
     "distinct_experts_per_layer",
+    "fused_distinct_experts_per_layer",
     "weight_bytes_per_step",
     "step_context",
     "op_floor_ms",
     "op_floor_share",
     "streaming_floor_ms",
     "streaming_floor_share",
+    "fused_op_floor_ms",
+    "fused_op_floor_share",
     "probe_copy_bytes_per_s",
     "probe_wide_flops_per_s",
     "probe_fp8_flops_per_s",
@@ -97,8 +101,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "decoding": "str",
         "precision": "str",
         "emulated": "bool",
+        "vocabulary": "str?",
         "kernels": "str?",
         "execution": "str?",
+        "commit_mode": "str?",
         "backend": "str",
         "model": "str",
         "weights": "str",
@@ -130,7 +136,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "canvas_length": "int?",
         "max_denoising_steps": "int?",
         "early_stop": "bool?",
+        "min_belief": "float?",
         "num_canvases": "int?",
+        "weight_passes": "int?",
+        "fused_forwards": "int?",
         "correction_n": "int?",
         "repair_n": "int?",
         "peak_rss_bytes": "int?",

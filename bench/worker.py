@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ from bench import provenance
 from bench.backends import AnySession, LoadSession
 from bench.backends.simulated import SimulatedConfig
 from bench.build import build_sessions, build_workload
-from bench.collect import point_note, repeat_tables, telemetry_tables
+from bench.collect import point_note, repeat_parts, telemetry_tables
 from bench.compose import Point, restore_point
 from bench.plan import Task
 from bench.redact import redact
@@ -115,9 +116,8 @@ def measure(
         "machine": machine,
     }
     key = ShardKey(run.point.config_hash, run.process_id, repeat)
-    tables = repeat_tables(run, found, host)
-    tables |= telemetry_tables(run, repeat, found.window_s, samples, host)
-    write_shard(run_folder, key, note, tables)
+    observed = telemetry_tables(run, repeat, found.window_s, samples, host)
+    write_shard(run_folder, key, note, chain(repeat_parts(run, found, host), [observed]))
 
 
 def _machine(run: PointRun) -> tuple[dict[str, Any], dict[str, Any] | None]:

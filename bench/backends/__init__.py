@@ -4,7 +4,7 @@ Two ways to answer: a `Session` takes a batch and tells of every forward, a `Loa
 prompts of a repeat and sends them as a load; their requests overlap in time and may fail.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -206,11 +206,13 @@ class Loaded:
 
     Attributes:
         window_s: from the first request sent to the last one's end, on time.perf_counter.
+        requests, failed: a long load's lie on the disk and are made anew whenever they are gone
+            through.
     """
 
     window_s: tuple[float, float]
-    requests: list[RequestRecord]
-    failed: list[FailedRequest]
+    requests: Iterable[RequestRecord]
+    failed: Iterable[FailedRequest]
     load: LoadRecord
     reconciled: list[Reconciled]
 

@@ -47,6 +47,7 @@ class NativeSession:
     """A loaded model with everything a request needs but its prompt.
 
     Attributes:
+        fused_commit: canvases are committed in the forward of the next one's first step.
         template: what a prompt is put into; None gives it as it is, after the begin of text.
     """
 
@@ -56,6 +57,7 @@ class NativeSession:
     eos_policy: engine.EosPolicy
     trace: engine.TraceLevel
     seed: int
+    fused_commit: bool = False
     template: ChatTemplate | None = None
 
     @property
@@ -133,6 +135,7 @@ class NativeSession:
             eos_policy=self.eos_policy,
             trace=self.trace,
             noise=self._noise(row_keys, first_canvas),
+            fused_commit=self.fused_commit,
         )
         for event in events:
             mark()
@@ -154,7 +157,15 @@ class NativeSession:
 
     def weight_bytes(self, distinct_experts: float) -> float:
         loaded = self.loaded
-        groups = weight_bytes(loaded.config, loaded.applied.precision, distinct_experts)
+        sampling = self.sampling
+        feeds_back = isinstance(sampling, engine.GreedySampling) or sampling.self_conditioning
+        groups = weight_bytes(
+            loaded.config,
+            loaded.applied.precision,
+            distinct_experts,
+            vocabulary=loaded.applied.vocabulary,
+            self_conditioning=feeds_back,
+        )
         return sum(groups.values())
 
     def _noise(

@@ -36,7 +36,7 @@ def baselines(
 
     Args:
         published: rate of the autoregressive sibling under the claim's conditions, where known.
-        floors, sibling: of the claim's model and of its autoregressive sibling.
+        floors, sibling: of the judged point's forwards and of the autoregressive sibling's.
 
     Returns:
         Nothing for claims that are not about a diffusion model's speed, or with no sibling at all.

@@ -1,8 +1,9 @@
 """A rate as forwards: milliseconds each, shares of the device's floors, and where they differ.
 
 Floors are those of the claim's device by its data sheet, as published figures come without a
-measured bandwidth, for the mean forward of a delivered block: a canvas's steps and its commit, or
-one token's step. The prefix is the prompt and half of the reply; routing is uniform.
+measured bandwidth, for the mean forward of a delivered block: a canvas's steps and its commit, its
+steps alone where one of them commits the canvas before, or one token's step. The prefix is the
+prompt and half of the reply; routing is uniform.
 """
 
 import math
@@ -73,12 +74,17 @@ class Decomposition:
     host_share: float | None
 
 
-def claim_floors(claim: Claim) -> Floors | None:
-    """Floors under the claim's conditions; None for a device or model that is not listed."""
+def claim_floors(claim: Claim, point: Observed | None = None) -> Floors | None:
+    """Floors under the claim's conditions; None for a device or model that is not listed.
+
+    Args:
+        point: gives them for its forwards, where it fuses commits and the source does not.
+    """
     device, forwards = DEVICES.get(claim.conditions.device or ""), _forwards(claim)
     if device is None or forwards is None or not _is_decode_rate(claim):
         return None
-    return _floors(claim, claim.conditions.model, device, forwards)
+    fused = point is not None and point.fuses_commits
+    return _floors(claim, claim.conditions.model, device, forwards - fused, fused=fused)
 
 
 def sibling_floors(claim: Claim) -> Floors | None:
@@ -91,7 +97,7 @@ def sibling_floors(claim: Claim) -> Floors | None:
     config = PRESETS.get(_model(claim))
     if config is None:
         return None
-    return _floors(claim, config.sibling, device, 1)
+    return _floors(claim, config.sibling, device, 1, fused=False)
 
 
 def decompose(claim: Claim, floors: Floors | None, point: Observed | None) -> Decomposition | None:
@@ -108,9 +114,8 @@ def decompose(claim: Claim, floors: Floors | None, point: Observed | None) -> De
     rate = None if point is None else point.value(claim.metric)
     if point is None or not rate:
         return Decomposition(published, None, None, None, None, None)
-    own = 1.0 if point.conditions["decoding"] != "diffusion" else _plus_one(point.steps_per_canvas)
-    host = _host_share(point)
-    measured = _block("measured", tokens, rate, own, floors, host)
+    own, host = _own_forwards(point), _host_share(point)
+    measured = _block("measured", tokens, rate, own, claim_floors(claim, point), host)
     ratio = math.log(rate / claim.value)
     by_steps = math.log(forwards / own) if forwards and own else None
     by_forward = None if by_steps is None else ratio - by_steps
@@ -151,8 +156,12 @@ def _forwards(claim: Claim) -> int | None:
     return None if claim.conditions.forced_steps is None else claim.conditions.forced_steps + 1
 
 
-def _plus_one(steps: float | None) -> float | None:
-    return None if steps is None else steps + 1
+def _own_forwards(point: Observed) -> float | None:
+    """Of a point's block: a canvas's commit is one more, unless a step does it."""
+    if point.conditions["decoding"] != "diffusion":
+        return 1.0
+    steps = point.steps_per_canvas
+    return None if steps is None else steps + (not point.fuses_commits)
 
 
 def _block_tokens(claim: Claim, point: Observed | None) -> int | None:
@@ -185,7 +194,9 @@ def _model(claim: Claim) -> str:
     return claim.conditions.model or ""
 
 
-def _floors(claim: Claim, model: str | None, device: Device, forwards: int) -> Floors | None:
+def _floors(
+    claim: Claim, model: str | None, device: Device, forwards: int, *, fused: bool
+) -> Floors | None:
     from bench.roofline import op_floor_s, streaming_floor_s
     from model import PRESETS
     from model.precision import Precision
@@ -194,7 +205,7 @@ def _floors(claim: Claim, model: str | None, device: Device, forwards: int) -> F
     config, own = PRESETS.get(model or ""), claim.conditions
     if config is None or own.precision is None:
         return None
-    kinds: dict[ForwardKind, int] = {"denoise": forwards - 1, "commit": 1}
+    kinds: dict[ForwardKind, int] = {"denoise": forwards - 1, "fused" if fused else "commit": 1}
     if config.canvas_length is None:
         kinds = {"decode": 1}
     context = (own.prompt_tokens or 0) + (own.max_new_tokens or 0) // 2

@@ -95,7 +95,7 @@ def _dossier(
         definition_matrix(found),
         floors,
         decompose(claim, floors, point),
-        baselines(found, points, published, floors, sibling),
+        baselines(found, points, published, claim_floors(claim, point), sibling),
         oddities(point),
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from bench.claims.claim import Claim
 from bench.claims.observed import Observed, between_processes
 from bench.claims.verdict import Outcome, outcome, why
-from bench.claims.words import between, with_unit
+from bench.claims.words import told, unit_of
 from bench.stats import Interval
 
 _NOT_STATED = "not stated"
@@ -23,6 +23,9 @@ _SHARED = (
     "eos_policy",
 )
 """Conditions in which both points of a ratio agree."""
+_EXACT: Mapping[str, Any] = {"min_belief": 0.0, "vocabulary": "exact"}
+"""Options at which a step computes less than the model's own, off; no published figure is of any
+other value. Columns of `points`, unknown where there is no such option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,8 @@ def judge(claim: Claim, points: Sequence[Observed]) -> Judgement:
         reasons = ("the metric has no interval: too few processes or requests to bound it",)
     else:
         result = outcome(claim, interval)
-        said = f"{with_unit(claim, value)} (95 %: {between(interval)})"
+        shown, within = told(value, interval)
+        said = f"{shown}{unit_of(claim.unit, is_ratio=claim.over is not None)} (95 %: {within})"
         reasons = (f"{said} by this engine ({point.engine}): {why(claim, result)}",)
     alike = tuple(
         each.point.point_id for each in candidates if each is not found and not each.obstacles
@@ -129,11 +133,16 @@ def conditions(claim: Claim, point: Observed) -> tuple[Difference, ...]:
     metric = _difference(
         "metric", claim.metric, claim.metric if has_metric else None, blocking=True
     )
+    changed = [
+        _difference(name, exact, point.row[name], blocking=True)
+        for name, exact in _EXACT.items()
+        if point.row.get(name) not in (None, exact)
+    ]
     disclosed = [
         _difference(name, claim.disclosed.get(name), actual, blocking=False)
         for name, actual in point.disclosed.items()
     ]
-    return (*blocking, metric, *disclosed)
+    return (*blocking, metric, *changed, *disclosed)
 
 
 def denominator(

@@ -13,6 +13,7 @@ _DETAIL_WORDS = {
     "steps_per_canvas": "steps a canvas",
     "occupancy": "occupancy of the batch",
     "batch_size": "batch size",
+    "plain_share": "steps fused with a commit",
 }
 _FORWARD_WORDS = {
     "prefill": "prefill",

@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from bench.later import BEFORE, without_later
+
 MACHINE = ("device", "driver", "cuda", "torch", "cpu", "cores", "threads")
 """Facts of a machine; with what is run (`_WORK`) they make the fingerprint."""
 
@@ -39,6 +41,10 @@ _WORK = (
     "trace",
 )
 """Columns of `points`: what a machine was asked to do."""
+
+
+_OPTIONS = {"commit_mode": BEFORE["commit"], "vocabulary": BEFORE["vocabulary"]}
+"""Columns of options that came later, at what every run before did: there they start no series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +110,12 @@ def fingerprint(info: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, 
     """
     facts = environment(info, pd.DataFrame([dict(point)]))
     config = _mapping(_mapping(info.get("config")).get(str(point.get("point_id"))))
-    sampler = config.get("sampler")
+    sampler = without_later(config)["sampler"] if config.get("sampler") is not None else None
+    options = {name: _known(point.get(name)) for name in _OPTIONS}
     return {
         **{name: facts[name] for name in MACHINE},
         **{name: _known(point.get(name)) for name in _WORK},
+        **{n: told for n, told in options.items() if told not in (None, _OPTIONS[n])},
         "sampler": None if sampler is None else json.dumps(sampler, sort_keys=True),
     }
 
@@ -121,13 +129,25 @@ def digest(facts: Mapping[str, str | None]) -> str:
 def config_differences(
     baseline: Mapping[str, Any], candidate: Mapping[str, Any]
 ) -> tuple[Difference, ...]:
-    """Keys (a.b.c) in which two resolved configurations differ."""
-    ours, theirs = dict(_leaves(candidate)), dict(_leaves(baseline))
+    """Keys (a.b.c) in which two resolved configurations differ.
+
+    Options that a run did not have yet are what they were then.
+    """
+    ours, theirs = _with_later(candidate), _with_later(baseline)
     return tuple(
         Difference(key, theirs.get(key), ours.get(key))
         for key in dict.fromkeys([*theirs, *ours])
         if theirs.get(key) != ours.get(key)
     )
+
+
+def _with_later(config: Mapping[str, Any]) -> dict[str, str]:
+    found = dict(_leaves(config))
+    for key, value in BEFORE.items():
+        part = key.rpartition(".")[0]
+        if config.get(part) if part else config:
+            found.setdefault(key, json.dumps(value))
+    return found
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

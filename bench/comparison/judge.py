@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from bench.comparison.matching import Match, MeasuredPoint
-from bench.comparison.metrics import Metric, process_values, prompt_sums
+from bench.comparison.metrics import COMMITS, Metric, process_values, prompt_sums
 from bench.comparison.result import Judged
+from bench.phases import FUSED, SEPARATE
 from bench.stats import (
     Better,
     HypothesisTest,
@@ -33,6 +34,8 @@ def judge(match: Match, metrics: Sequence[Metric], bounds: Mapping[str, float]) 
     found = []
     for metric in metrics:
         judged = (_speed if metric.is_speed else _content)(match, metric, bounds[metric.name])
+        if judged is not None and metric.name in COMMITS and len(set(_commits(match))) > 1:
+            judged = _of_one_way(judged)
         if judged is not None:
             found.append(judged if why is None else withheld(judged, why))
     return found
@@ -56,6 +59,29 @@ def withheld(judged: Judged, why: str) -> Judged:
         found, status=Status.INSUFFICIENT_DATA, interval=None, p_value=None, reason=why
     )
     return replace(judged, verdict=verdict, detectable=None)
+
+
+def _of_one_way(judged: Judged) -> Judged:
+    """The time of a forward that only one way of committing has: shown, and no verdict hangs on it.
+
+    What the ways cost is in the times of whole answers and canvases, which both have.
+    """
+    why = f"only commit={COMMITS[judged.metric.name]} has this forward"
+    return replace(withheld(judged, why), metric=replace(judged.metric, better=None))
+
+
+def _commits(match: Match) -> tuple[str | None, str | None]:
+    """How canvases are committed, the baseline's and the candidate's; None without canvases.
+
+    Before rows told, every engine that told of its forwards committed in one of their own.
+    """
+
+    def of(point: MeasuredPoint) -> str | None:
+        told = point.known("commit_mode")
+        has_commits = (point.tables["steps"]["phase"] == "commit").any()
+        return SEPARATE if told is None and has_commits else told
+
+    return of(match.baseline), of(match.candidate)
 
 
 def _speed(match: Match, metric: Metric, bound: float) -> Judged | None:
@@ -113,7 +139,7 @@ def _no_verdict(metric: Metric, n: tuple[int, int], bound: float, why: str) -> V
 
 def notes(match: Match, judged: Sequence[Judged], same_code: bool) -> list[str]:
     """What a reader must know of a point before quoting its verdicts."""
-    found = _engines(match)
+    found = [*_engines(match), *_other_commits(match)]
     for name, point in (("baseline", match.baseline), ("candidate", match.candidate)):
         if point.known("validity") == "low_validity":
             found.append(f"the {name} is of low validity: {point.known('validity_reason')}")
@@ -147,6 +173,18 @@ def _engines(match: Match) -> list[str]:
     if timed[0] != timed[1]:
         found.append(f"timed are other things: baseline, {timed[0]}; candidate, {timed[1]}")
     return found
+
+
+def _other_commits(match: Match) -> list[str]:
+    """That one of the points has commits of its own, and what cannot be held together then."""
+    ways = _commits(match)
+    if FUSED not in ways or None in ways or ways[0] == ways[1]:
+        return []
+    return [
+        f"commits differ: {ways[0]} in the baseline, {ways[1]} in the candidate; a fused forward "
+        "is a commit and step 1 of the next canvas at once, so commit_ms and fused_ms have no "
+        "counterpart, and step_ms leaves the steps out that are fused"
+    ]
 
 
 def _clock_effect(match: Match, judged: Sequence[Judged]) -> list[str]:

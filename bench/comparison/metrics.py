@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.metrics import RATES, request_times
+from bench.phases import FUSED, SEPARATE
 from bench.stats import Better, PromptSums, process_means
 
 Tables = dict[str, pd.DataFrame]
@@ -40,6 +41,7 @@ METRICS = {
         Metric("decode_tok_per_s", "tok/s", Better.MORE, True),
         Metric("step_ms", "ms", Better.LESS, True),
         Metric("commit_ms", "ms", Better.LESS, True),
+        Metric("fused_ms", "ms", Better.LESS, True),
         Metric("prefill_ms", "ms", Better.LESS, True),
         Metric("decode_ms", "ms", Better.LESS, True),
         Metric("steps_per_canvas", "steps", Better.LESS, False),
@@ -51,8 +53,14 @@ METRICS = {
     )
 }
 
-_PHASES = {"step_ms": "denoise", "commit_ms": "commit", "prefill_ms": "prefill"} | {
-    "decode_ms": "decode"
+COMMITS = {"commit_ms": SEPARATE, "fused_ms": FUSED}
+"""Metrics that only one way of committing has, with that way (`commit_mode` of `points`)."""
+_PHASES = {
+    "step_ms": "denoise",
+    "commit_ms": "commit",
+    "fused_ms": FUSED,
+    "prefill_ms": "prefill",
+    "decode_ms": "decode",
 }
 _CANVAS_SUMS = {
     "steps_per_canvas": ("steps", None),

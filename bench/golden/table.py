@@ -26,6 +26,7 @@ _WORK = (
     "prompts_sha256",
     "max_new_tokens",
     "eos_policy",
+    "vocabulary",
 )
 _MACHINE = (
     "device",
@@ -37,6 +38,7 @@ _MACHINE = (
     "backend",
     "kernels",
     "execution",
+    "commit_mode",
     "batch_size",
     "emulated",
 )
@@ -132,10 +134,10 @@ def _point(run: Run, row: Mapping[str, Any]) -> GoldenPoint:
     sampler: dict[str, Any] = json.loads(facts["sampler"] or "{}")
     return GoldenPoint(
         point_id=str(row["point_id"]),
-        work={name: facts[name] for name in _WORK}
+        work={name: facts.get(name) for name in _WORK}
         | {"seed": str(row["seed"])}
         | {f"sampler.{name}": json.dumps(value) for name, value in sorted(sampler.items())},
-        machine={name: facts[name] for name in _MACHINE}
+        machine={name: facts.get(name) for name in _MACHINE}
         | {"cpu_capability": run.info.get("machine", {}).get("cpu_capability")},
         answers=_answers(run, str(row["config_hash"])),
         fault=f"invalid: {row['validity_reason']}" if row["validity"] == "invalid" else None,

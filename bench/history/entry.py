@@ -27,7 +27,9 @@ SERIES: dict[str, tuple[str, Better | None]] = {
         ),
         ("tok/s", Better.MORE),
     ),
-    **dict.fromkeys(("step_ms", "commit_ms", "prefill_ms", "decode_ms"), ("ms", Better.LESS)),
+    **dict.fromkeys(
+        ("step_ms", "commit_ms", "fused_ms", "prefill_ms", "decode_ms"), ("ms", Better.LESS)
+    ),
     **dict.fromkeys(
         ("first_canvas_s", "canvas_gap_p50_s", "canvas_gap_p95_s", "round_s"), ("s", Better.LESS)
     ),

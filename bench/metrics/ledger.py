@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.phases import DENOISING
+
 
 def inert_knobs(canvases: pd.DataFrame, knobs: Mapping[str, Any]) -> list[str]:
     """Step knobs that the measured canvases contradict, as reasons: a knob without effect.
@@ -51,7 +53,7 @@ def audit(
         and (told["slots_committed"] != told["num_canvases"] * canvas_length).any()
     ):
         reasons.append("ledger_does_not_match_canvases")
-    denoise = steps[steps["phase"] == "denoise"]
+    denoise = steps[steps["phase"].isin(DENOISING)]
     active = denoise.groupby(["process_id", "repeat", "request_id"]).size()
     keys = pd.MultiIndex.from_frame(requests[["process_id", "repeat", "request_id"]])
     counted = active.reindex(keys, fill_value=0).to_numpy()

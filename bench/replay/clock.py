@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.phases import DENOISING
 from bench.report.view import as_number
 
-_ORDER = {"prefill": 0, "commit": 1, "denoise": 2, "decode": 2}
+_ORDER = {"prefill": 0, "commit": 1, "fused": 1, "denoise": 2, "decode": 2}
 
 
 def canvas_step_ends_s(
@@ -33,7 +34,7 @@ def canvas_step_ends_s(
     for index, delivered_s in deliveries_s.items():
         own = _in_order(forwards[forwards["canvas_index"] == index])
         if len(own):
-            denoised = (own["phase"] == "denoise").to_numpy()
+            denoised = own["phase"].isin(DENOISING).to_numpy()
             ends[index] = _shared_out(own, begin_s, delivered_s)[denoised]
         begin_s = delivered_s
     return ends

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.phases import DENOISING
+
 DENOISE = "denoise"
 _LEDGER_TOLERANCE = 1e-6
 
@@ -49,7 +51,8 @@ class RunTime:
         phases: by name; one that is missing had no forward.
         host_s: wall seconds in none of the phases.
         canvases: committed; None where there are none (autoregressive) or where it is unknown.
-        denoise_row_steps: active row-steps, a step of one canvas each; None where unknown.
+        denoise_row_steps: active row-steps, a step of one canvas each, those fused with a commit
+            among them; None where unknown.
         batch_size: rows of the batch; None where unknown.
 
     Raises:
@@ -90,13 +93,25 @@ class RunTime:
         return sum(phase.seconds for phase in self.phases.values()) + self.host_s
 
     @property
+    def denoising_forwards(self) -> float:
+        """Forwards that were a denoise step, alone or fused with a commit."""
+        return sum(self.phases[name].forwards for name in DENOISING if name in self.phases)
+
+    @property
     def occupancy(self) -> float | None:
-        """Active row-steps / (denoise forwards x batch)."""
-        denoise = self.phases.get(DENOISE)
-        if denoise is None or self.denoise_row_steps is None or self.batch_size is None:
+        """Active row-steps / (denoising forwards x batch)."""
+        if self.denoise_row_steps is None or self.batch_size is None:
             return None
-        slots = denoise.forwards * self.batch_size
+        slots = self.denoising_forwards * self.batch_size
         return self.denoise_row_steps / slots if slots > 0 else None
+
+    @property
+    def plain_share(self) -> float | None:
+        """Of the denoising forwards, those that commit nothing; None where none is like that."""
+        denoise = self.phases.get(DENOISE)
+        if denoise is None or denoise.forwards == 0:
+            return None
+        return denoise.forwards / self.denoising_forwards
 
     @property
     def steps_per_canvas(self) -> float | None:
@@ -114,8 +129,9 @@ class Attribution:
         change: of log(D / W), their sum.
         terms: `delivered_tokens`, `<phase>_forwards` and `<phase>_s` of each phase, `host_s`.
         details: terms split further, by the term's name. `delivered_tokens` = canvases x delivered
-            a canvas; `denoise_forwards` = canvases x steps / occupancy / batch. Each sums to its
-            term; missing where either run lacks what it needs.
+            a canvas; `denoise_forwards` = canvases x steps / occupancy / batch, x the share of
+            steps that no commit is fused with where some have one. Each sums to its term; missing
+            where either run lacks what it needs.
     """
 
     change: float
@@ -220,12 +236,15 @@ def _details(
         (baseline.steps_per_canvas, candidate.steps_per_canvas, "steps_per_canvas", 1),
         (baseline.occupancy, candidate.occupancy, "occupancy", -1),
         (baseline.batch_size, candidate.batch_size, "batch_size", -1),
+        (baseline.plain_share, candidate.plain_share, "plain_share", 1),
     ]
     logs = {"canvases": by_canvases}
     for before, after, name, power in factors:
         if before is None or after is None:
             return details
         logs[name] = power * _log_change(before, after)
+    if baseline.plain_share == candidate.plain_share == 1:
+        del logs["plain_share"]
     seconds = baseline.phases[DENOISE].seconds, candidate.phases[DENOISE].seconds
     weight = _log_mean(*seconds) / _log_mean(baseline.wall_s, candidate.wall_s)
     details[term] = {name: -weight * log for name, log in logs.items()}

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from model.config import ModelConfig
-from model.kernels.tiles import FP8, DenseTiles, Tiles
+from model.kernels.tiles import FP8, DenseTiles, HeadTiles, Tiles
 
 _PROGRAMS = 132  # multiprocessors of an H100 or H200
 
@@ -70,6 +70,21 @@ _DENSE_NARROW = (
     DenseTiles(16, 64, 256, 4, 4, 2),
     DenseTiles(16, 64, 256, 4, 4),
 )
+_HEADS = {  # by the channels of a head
+    256: (
+        HeadTiles(64, 128, 8, 3),
+        HeadTiles(64, 128, 4, 2),
+        HeadTiles(32, 128, 4, 3),
+        HeadTiles(128, 128, 8, 3),
+    ),
+    512: (
+        HeadTiles(32, 64, 4, 3),
+        HeadTiles(32, 128, 8, 3),
+        HeadTiles(64, 128, 8, 2),
+        HeadTiles(64, 64, 8, 4),
+    ),
+}
+_FEWEST_FOR_HEADS = 64  # tokens; with fewer a program a head leaves most of the chip idle
 
 
 def expert_tiles(kernel: str, dtype: torch.dtype, tokens: int) -> tuple[Tiles, ...]:
@@ -85,6 +100,13 @@ def dense_tiles(tokens: int) -> tuple[DenseTiles | None, ...]:
     return _DENSE_NARROW if tokens <= 16 else _DENSE_WIDE
 
 
+def head_tiles(tokens: int, size: int) -> tuple[HeadTiles | None, ...]:
+    """For a q/k/v product with heads of so many channels; None is the product in a launch alone."""
+    if tokens < _FEWEST_FOR_HEADS or size not in _HEADS:
+        return (None,)
+    return (*_HEADS[size], None)
+
+
 def dense_products(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
     """Name, channels and depth of every dense product of a model that more than one layer has."""
     size, shared = config.hidden_size, config.dense_hidden_size
@@ -94,3 +116,12 @@ def dense_products(config: ModelConfig) -> Iterator[tuple[str, int, int]]:
         geometry = config.attention(kind)
         heads = config.num_heads * geometry.head_dim
         yield f"attention output, {kind}", size, heads
+
+
+def qkv_products(config: ModelConfig) -> Iterator[tuple[str, int, int, int]]:
+    """Name, channels, depth and channels of a head of every q/k/v product of a model."""
+    for kind in sorted(set(config.layer_types)):
+        geometry = config.attention(kind)
+        kept = geometry.num_kv_heads * (1 if geometry.value_is_key else 2)
+        channels = (config.num_heads + kept) * geometry.head_dim
+        yield f"attention inputs, {kind}", channels, config.hidden_size, geometry.head_dim

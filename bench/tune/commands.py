@@ -49,6 +49,7 @@ def tune(model: str, precision: str, seconds: float, into: Path | None) -> Path:
 
 
 def _show(trial: Trial) -> None:
-    tiles = "torch" if trial.tiles is None else " ".join(f"{k}={v}" for k, v in trial.tiles.items())
+    tried = trial.tiles or {}
+    tiles = " ".join(f"{k}={v}" for k, v in tried.items()) or "without tiles"
     took = trial.error if trial.step_ms is None else f"{trial.step_ms:.3f} ms"
     print(f"{trial.what}: {'' if trial.what == 'so far' else tiles + ': '}{took}", flush=True)

@@ -11,9 +11,15 @@ from typing import Any
 
 import torch
 
-from bench.tune.candidates import dense_products, dense_tiles, expert_tiles
+from bench.tune.candidates import (
+    dense_products,
+    dense_tiles,
+    expert_tiles,
+    head_tiles,
+    qkv_products,
+)
 from model.config import ModelConfig
-from model.kernels.tiles import FP8, DenseTiles, Tiles, TileTable
+from model.kernels.tiles import FP8, DenseTiles, HeadTiles, TileTable
 
 _QUICKER = 0.999  # of the best time so far: less is noise
 
@@ -26,8 +32,8 @@ class Trial:
     """One table that was timed.
 
     Attributes:
-        what: the product whose tiles were tried.
-        tiles: tried; None for torch's product.
+        what: the product whose tiles were tried, or the router.
+        tiles: tried; None for what there is without tiles.
         step_ms: of the whole step; None where it failed.
         error: why it failed.
     """
@@ -66,14 +72,13 @@ def search(
     """
     trials: list[Trial] = []
 
-    def timed(what: str, tiles: Tiles | DenseTiles | None, table: TileTable) -> float:
-        plain = None if tiles is None else asdict(tiles)
+    def timed(what: str, tiles: dict[str, Any] | None, table: TileTable) -> float:
         try:
             step_ms = timer(table)
-            trials.append(Trial(what, plain, step_ms))
+            trials.append(Trial(what, tiles, step_ms))
         except (RuntimeError, ValueError) as error:
             step_ms = float("inf")
-            trials.append(Trial(what, plain, None, str(error).splitlines()[0][:200]))
+            trials.append(Trial(what, tiles, None, str(error).splitlines()[0][:200]))
         seen(trials[-1])
         return step_ms
 
@@ -91,7 +96,7 @@ def search(
     return Found(best, best_ms, tuple(trials))
 
 
-_Changes = list[tuple[Tiles | DenseTiles | None, TileTable]]
+_Changes = list[tuple[dict[str, Any] | None, TileTable]]
 
 
 def _choices(
@@ -105,7 +110,7 @@ def _choices(
             found: _Changes = []
             for tiles in expert_tiles(kernel, dtype, tokens):
                 pair = (tiles, down) if kernel == "gate_up" else (up, tiles)
-                found.append((tiles, table.with_experts(dtype, tokens, *pair)))
+                found.append((asdict(tiles), table.with_experts(dtype, tokens, *pair)))
             return found
 
         return changes
@@ -114,14 +119,35 @@ def _choices(
         def changes(table: TileTable) -> _Changes:
             now = table.for_dense(tokens, channels, depth)
             return [
-                (tiles, table.with_dense(tokens, channels, depth, tiles))
+                (_plain(tiles), table.with_dense(tokens, channels, depth, tiles))
                 for tiles in dense_tiles(tokens)
                 if tiles != now
             ]
 
         return changes
 
+    def qkv(channels: int, depth: int, size: int) -> Callable[[TileTable], _Changes]:
+        def changes(table: TileTable) -> _Changes:
+            now = table.for_qkv(tokens, channels, depth)
+            return [
+                (_plain(tiles), table.with_qkv(tokens, channels, depth, tiles))
+                for tiles in head_tiles(tokens, size)
+                if tiles != now
+            ]
+
+        return changes
+
+    def router(table: TileTable) -> _Changes:
+        one_launch = not table.for_router(dtype, tokens)
+        changed = table.with_router(dtype, tokens, one_launch)
+        return [({"one_launch": one_launch}, changed)]
+
     products = [(f"experts {kernel}", experts(kernel)) for kernel in ("down", "gate_up")]
     if dtype == FP8:
         products += [(name, dense(*shape)) for name, *shape in dense_products(config)]
-    return products
+        products += [(name, qkv(*shape)) for name, *shape in qkv_products(config)]
+    return [*products, ("router", router)]
+
+
+def _plain(tiles: DenseTiles | HeadTiles | None) -> dict[str, Any] | None:
+    return None if tiles is None else asdict(tiles)

@@ -30,9 +30,11 @@ def test_stage_a_is_the_published_work_with_processes_for_an_interval() -> None:
         "autoregressive-fp8",
         "diffusion-bf16",
         "diffusion-fp8",
+        "diffusion-fp8-commit=fused",
     ]
     for name, config in points.items():
-        assert config.measure.num_processes == (5 if name.endswith("fp8") else 1)
+        processes = 3 if name.endswith("fused") else 5 if name.endswith("fp8") else 1
+        assert config.measure.num_processes == processes
         assert (config.device, config.batch_size) == ("cuda", 1)
         assert config.workload.max_new_tokens == config.workload.prompt_tokens == 1024  # type: ignore[attr-defined]
 

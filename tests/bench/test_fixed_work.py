@@ -78,6 +78,7 @@ def test_work_that_is_not_fixed_is_refused() -> None:
         (("sampler=forced", "backend=simulated"), "valid: backend=native"),
         (("sampler=forced", "batch_size=4"), "needs a multiple of batch_size"),
         (("sampler=forced", "sampler.self_conditioning=false"), "part of a step's work"),
+        (("sampler=forced", "sampler.min_belief=0.001"), "contents decide how much work"),
     ):
         with pytest.raises(ValueError, match=message):
             check_point(point(*overrides).config)

@@ -36,7 +36,7 @@ REPAIR = {
 
 def write(folder: Path, repeat: int, *, process: int = 0, config_hash: str = HASH) -> None:
     table = frame("repairs", [REPAIR | {"steps": repeat}], KEYS | {"config_hash": config_hash})
-    write_shard(folder, ShardKey(config_hash, process, repeat), {}, {"repairs": table})
+    write_shard(folder, ShardKey(config_hash, process, repeat), {}, [{"repairs": table}])
 
 
 def test_a_part_is_written_once_and_whole(tmp_path: Path) -> None:

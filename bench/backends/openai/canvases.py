@@ -8,12 +8,13 @@ then `by_tokens` is False.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from bench.backends.openai.events import Columns
 from bench.backends.openai.tokens import Delivery, Source, TokenCount
 
 
-@dataclass(frozen=True, slots=True)
-class Canvas:
+class Canvas(NamedTuple):
     """A canvas in hand; `tokens` are its own, those over the limit included."""
 
     at_s: float
@@ -53,7 +54,7 @@ def in_canvases(count: TokenCount, canvas_length: int, *, ended: bool) -> Canvas
     elif any(tokens > canvas_length for _, tokens in counted):
         return CanvasLedger(None, "a_chunk_holds_more_than_a_canvas", by_tokens)
     else:
-        canvases = [Canvas(at_s, tokens) for at_s, tokens in counted if tokens]
+        canvases = Columns(Canvas(at_s, tokens) for at_s, tokens in counted if tokens)
     slots = len(canvases) * canvas_length
     rest = slots - count.delivered - count.over_limit
     if rest < 0:
@@ -70,11 +71,13 @@ def in_canvases(count: TokenCount, canvas_length: int, *, ended: bool) -> Canvas
 
 def _by_tokens(deliveries: Sequence[Delivery], canvas_length: int) -> list[Canvas]:
     """Canvases by their tokens; a chunk may hold several, or one may come in several chunks."""
-    canvases: list[Canvas] = []
+    canvases = Columns[Canvas]()
     filled, at_s = 0, 0.0
     for delivery in deliveries:
         filled, at_s = filled + (delivery.tokens or 0), delivery.at_s
         while filled >= canvas_length:
             canvases.append(Canvas(at_s, canvas_length))
             filled -= canvas_length
-    return [*canvases, Canvas(at_s, filled)] if filled else canvases
+    if filled:
+        canvases.append(Canvas(at_s, filled))
+    return canvases

@@ -17,18 +17,19 @@ UNKNOWN_TOKENS = "tokens_unknown"
 """A complete answer whose tokens neither the server nor a tokenizer can count."""
 
 
-def failed_request(
-    outcome: Outcome, prompt: Prompt, process_id: int, repeat: int
-) -> FailedRequest | None:
-    """The record of a request without an answer that could be measured; None for any other."""
+def was_measured(outcome: Outcome) -> bool:
+    """Whether it is an answer whose tokens are known; any other is a failed request."""
+    return outcome.failure is None and outcome.count.delivered is not None
+
+
+def failed_request(outcome: Outcome, prompt: Prompt, process_id: int, repeat: int) -> FailedRequest:
+    """The record of a request without an answer that could be measured."""
     failure, count = outcome.failure, outcome.count
     if failure is not None:
         reason, detail = failure.reason, failure.detail
-    elif count.delivered is None:
+    else:
         said = "nothing" if count.reported is None else f"{count.reported}, {count.usage.value}"
         reason, detail = UNKNOWN_TOKENS, f"the server reported {said}; no tokenizer counts the text"
-    else:
-        return None
     return FailedRequest(
         request_id=prompt.request_id,
         process_id=process_id,

@@ -12,11 +12,15 @@ vLLM at commit 02cfb534; docs/metrics-reference.md and src/aiperf/metrics/types 
 0176f594. AIPerf's handling of a stream that ends without a finish reason is assumed to be vLLM's.
 """
 
+import math
+import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from statistics import fmean, median
+from pathlib import Path
+from typing import IO
+
+import numpy as np
 
 from bench.backends.openai.events import Answer
 
@@ -60,58 +64,110 @@ class Seen:
         )
 
 
-def vllm_bench_serve(answers: Sequence[Seen], duration_s: float) -> Figures:
-    """What `vllm bench serve` prints, under its names; None where it has nothing to print.
+def other_tools(
+    answers: Iterable[Seen], duration_s: float, folder: Path | None = None
+) -> dict[str, Figures]:
+    """What each tool would print of a load's answers, which are gone through once.
 
     Args:
         duration_s: from the first request sent to the end of the last.
+        folder: on whose disk the gaps between chunks lie meanwhile, of which a long load has
+            millions; None for the system's folder of temporary files.
+
+    Raises:
+        OSError: the disk is full.
     """
-    done = [a for a in answers if a.chunk_s and _counts(a, _CUT_SHORT)]
-    total = sum(a.tokens for a in done)
-    tpot_s = [(a.chunk_s[-1] - a.chunk_s[0]) / (a.tokens - 1) for a in done if a.tokens > 1]
-    return [
-        ("Successful requests", len(done)),
-        ("Failed requests", len(answers) - len(done)),
-        ("Benchmark duration (s)", duration_s),
-        ("Total generated tokens", total),
-        ("Request throughput (req/s)", _over(len(done), duration_s)),
-        ("Output token throughput (tok/s)", _over(total, duration_s)),
-        *_mean_and_median("TTFT (ms)", [a.chunk_s[0] for a in done]),
-        *_mean_and_median("TPOT (ms)", tpot_s),
-        *_mean_and_median("ITL (ms)", _gaps(a.chunk_s for a in done)),
-    ]
+    with tempfile.TemporaryFile(dir=folder) as gaps_s:
+        vllm, aiperf = _Vllm(gaps_s), _Aiperf()
+        for answer in answers:
+            vllm.add(answer)
+            aiperf.add(answer)
+        return {VLLM: vllm.figures(duration_s), AIPERF: aiperf.figures()}
 
 
-def aiperf(answers: Sequence[Seen]) -> Figures:
-    """What AIPerf's table says of the same answers: averages, under its names.
+class _Vllm:
+    """`vllm bench serve`, under its names; None where it has nothing to print."""
+
+    def __init__(self, gaps_s: IO[bytes]) -> None:
+        self._asked = self._tokens = 0
+        self._first_s, self._tpot_s, self._gaps_s = array("d"), array("d"), gaps_s
+
+    def add(self, answer: Seen) -> None:
+        times_s = answer.chunk_s
+        self._asked += 1
+        if not times_s or not _counts(answer, _CUT_SHORT):
+            return
+        self._tokens += answer.tokens
+        self._first_s.append(times_s[0])
+        if answer.tokens > 1:
+            self._tpot_s.append((times_s[-1] - times_s[0]) / (answer.tokens - 1))
+        self._gaps_s.write(np.diff(times_s).tobytes())
+
+    def figures(self, duration_s: float) -> Figures:
+        done = len(self._first_s)
+        return [
+            ("Successful requests", done),
+            ("Failed requests", self._asked - done),
+            ("Benchmark duration (s)", duration_s),
+            ("Total generated tokens", self._tokens),
+            ("Request throughput (req/s)", _over(done, duration_s)),
+            ("Output token throughput (tok/s)", _over(self._tokens, duration_s)),
+            *_mean_and_median("TTFT (ms)", self._first_s),
+            *_mean_and_median("TPOT (ms)", self._tpot_s),
+            *_mean_and_median("ITL (ms)", _mapped(self._gaps_s)),
+        ]
+
+
+class _Aiperf:
+    """AIPerf's table: averages, under its names.
 
     Its duration is from the first request sent to the last text of a valid answer.
     """
-    done = [a for a in answers if a.text_s and _counts(a, ("no_finish_reason",))]
-    if not done:
-        return [("Request Count", 0), ("Error Request Count", len(answers))]
-    itl_s = [(a.text_s[-1] - a.text_s[0]) / (a.text_tokens - 1) for a in done if a.text_tokens > 1]
-    duration_s = max(a.sent_s + a.text_s[-1] for a in done) - min(a.sent_s for a in done)
-    tokens = sum(a.text_tokens for a in done)
-    return [
-        ("Request Count", len(done)),
-        ("Error Request Count", len(answers) - len(done)),
-        ("Time to First Token (ms), avg", _ms(fmean, [a.text_s[0] for a in done])),
-        (
-            "Time to Second Token (ms), avg",
-            _ms(fmean, [a.text_s[1] - a.text_s[0] for a in done if len(a.text_s) > 1]),
-        ),
-        ("Request Latency (ms), avg", _ms(fmean, [a.text_s[-1] for a in done])),
-        ("Inter Token Latency (ms), avg", _ms(fmean, itl_s)),
-        ("Inter Chunk Latency (ms), avg", _ms(fmean, _gaps(a.text_s for a in done))),
-        (
-            "Output Token Throughput Per User (tokens/sec/user), avg",
-            fmean(rates) if (rates := [1 / each for each in itl_s if each > 0]) else None,
-        ),
-        ("Output Sequence Length (tokens), avg", tokens / len(done)),
-        ("Output Token Throughput (tokens/sec)", _over(tokens, duration_s)),
-        ("Request Throughput (requests/sec)", _over(len(done), duration_s)),
-    ]
+
+    def __init__(self) -> None:
+        self._asked = self._tokens = 0
+        self._begin_s, self._end_s = math.inf, -math.inf
+        self._first_s, self._second_s, self._last_s = array("d"), array("d"), array("d")
+        self._itl_s, self._gaps, self._gaps_sum_s = array("d"), 0, 0.0
+
+    def add(self, answer: Seen) -> None:
+        times_s = answer.text_s
+        self._asked += 1
+        if not times_s or not _counts(answer, ("no_finish_reason",)):
+            return
+        self._tokens += answer.text_tokens
+        self._begin_s = min(self._begin_s, answer.sent_s)
+        self._end_s = max(self._end_s, answer.sent_s + times_s[-1])
+        self._first_s.append(times_s[0])
+        if len(times_s) > 1:
+            self._second_s.append(times_s[1] - times_s[0])
+        self._last_s.append(times_s[-1])
+        if answer.text_tokens > 1:
+            self._itl_s.append((times_s[-1] - times_s[0]) / (answer.text_tokens - 1))
+        self._gaps += len(times_s) - 1
+        self._gaps_sum_s += times_s[-1] - times_s[0]
+
+    def figures(self) -> Figures:
+        done, rates = len(self._first_s), array("d", (1 / s for s in self._itl_s if s > 0))
+        if not done:
+            return [("Request Count", 0), ("Error Request Count", self._asked)]
+        duration_s = self._end_s - self._begin_s
+        return [
+            ("Request Count", done),
+            ("Error Request Count", self._asked - done),
+            ("Time to First Token (ms), avg", _mean_ms(self._first_s)),
+            ("Time to Second Token (ms), avg", _mean_ms(self._second_s)),
+            ("Request Latency (ms), avg", _mean_ms(self._last_s)),
+            ("Inter Token Latency (ms), avg", _mean_ms(self._itl_s)),
+            ("Inter Chunk Latency (ms), avg", _over(1e3 * self._gaps_sum_s, self._gaps)),
+            (
+                "Output Token Throughput Per User (tokens/sec/user), avg",
+                float(np.mean(rates)) if rates else None,
+            ),
+            ("Output Sequence Length (tokens), avg", self._tokens / done),
+            ("Output Token Throughput (tokens/sec)", _over(self._tokens, duration_s)),
+            ("Request Throughput (requests/sec)", _over(done, duration_s)),
+        ]
 
 
 def _counts(answer: Seen, taken_for_answers: Sequence[str]) -> bool:
@@ -119,16 +175,22 @@ def _counts(answer: Seen, taken_for_answers: Sequence[str]) -> bool:
     return reason is None or reason in taken_for_answers or reason.startswith("finish_")
 
 
-def _gaps(times_s: Iterable["array[float]"]) -> list[float]:
-    return [later - earlier for each in times_s for earlier, later in pairwise(each)]
+def _mapped(file: IO[bytes]) -> np.ndarray:
+    """The numbers in a file, still there: sorting them sorts the file."""
+    file.flush()
+    if not file.tell():
+        return np.empty(0)
+    return np.memmap(file, np.float64, "r+")
 
 
-def _mean_and_median(name: str, values_s: list[float]) -> Figures:
-    return [(f"Mean {name}", _ms(fmean, values_s)), (f"Median {name}", _ms(median, values_s))]
+def _mean_and_median(name: str, values_s: "array[float] | np.ndarray") -> Figures:
+    mean_ms = _mean_ms(values_s)
+    median_ms = float(np.median(values_s, overwrite_input=True)) * 1e3 if len(values_s) else None
+    return [(f"Mean {name}", mean_ms), (f"Median {name}", median_ms)]
 
 
-def _ms(statistic: Callable[[list[float]], float], values_s: list[float]) -> float | None:
-    return statistic(values_s) * 1e3 if values_s else None
+def _mean_ms(values_s: "array[float] | np.ndarray") -> float | None:
+    return float(np.mean(values_s)) * 1e3 if len(values_s) else None
 
 
 def _over(amount: float, seconds: float) -> float | None:

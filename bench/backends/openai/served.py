@@ -1,8 +1,13 @@
-"""A server as the harness measures it: all prompts of a repeat as a load, records as they come."""
+"""A server as the harness measures it: all prompts of a repeat as a load, and its records.
+
+While a load runs its outcomes go to a spool; records are made of them when somebody reads them.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -11,11 +16,12 @@ from bench.backends import Identity, Loaded
 from bench.backends.capabilities import Capabilities
 from bench.backends.openai.arrivals import read_arrivals
 from bench.backends.openai.config import OpenAiConfig
-from bench.backends.openai.outcomes import answered_request, failed_request
+from bench.backends.openai.outcomes import answered_request, failed_request, was_measured
 from bench.backends.openai.patience import Patience
-from bench.backends.openai.reconcile import AIPERF, VLLM, Seen, aiperf, vllm_bench_serve
+from bench.backends.openai.reconcile import Seen, other_tools
 from bench.backends.openai.request import Endpoint
 from bench.backends.openai.session import OpenAiSession, Outcome, RunNote, token_ends
+from bench.backends.openai.spool import Made, Spool
 from bench.backends.openai.tokens import TokenCounter
 from bench.chat_template import ChatTemplate, encode_prompt
 from bench.records import FailedRequest, LoadRecord, Reconciled, RequestRecord
@@ -57,6 +63,8 @@ class ServedSession:
         config: with the canvas length of the model, None for an autoregressive one.
         server: what the server says it is, None for nothing.
         stack: ends the server with the session where it was started for it.
+        folder: on whose disk a load's outcomes lie until they are read; None for the system's
+            folder of temporary files.
     """
 
     def __init__(
@@ -66,9 +74,10 @@ class ServedSession:
         *,
         server: str | None,
         stack: ExitStack,
+        folder: Path | None = None,
     ) -> None:
         self._config, self._model, self._server = config, model, server
-        self._stack = stack
+        self._stack, self._folder = stack, folder
         self._patience = Patience()
         tokenizer = model.tokenizer
         self._counter = TokenCounter(None if tokenizer is None else token_ends(tokenizer))
@@ -151,35 +160,38 @@ class ServedSession:
         on_outcome: Callable[[], None],
     ) -> Loaded:
         by_id = {prompt.request_id: prompt for prompt in prompts}
-        requests: list[RequestRecord] = []
-        failed: list[FailedRequest] = []
-        seen: list[Seen] = []
+        answers, failures = Spool[Outcome](self._folder), Spool[Outcome](self._folder)
 
         def told(outcome: Outcome) -> None:
-            prompt = by_id[outcome.request_id]
-            without = failed_request(outcome, prompt, process_id, repeat)
-            if without is None:
-                requests.append(self._answered(outcome, prompt, process_id, repeat))
-            else:
-                failed.append(without)
-            seen.append(_seen(outcome))
+            (answers if was_measured(outcome) else failures).append(outcome)
             on_outcome()
 
         session = self._session(f"{self._model.seed}/{process_id}/{repeat}")
         note = session.run(self._given(prompts), told)
         begin_s = note.window_s[0]
-        for request in requests:
-            request.sent_s = (request.sent_s or begin_s) - begin_s
-        for failure in failed:
-            failure.sent_s -= begin_s
-        load = self._load(note, process_id, repeat, len(requests), len(failed))
-        figures = {VLLM: vllm_bench_serve(seen, load.window_s), AIPERF: aiperf(seen)}
+
+        def answered(outcome: Outcome) -> RequestRecord:
+            prompt = by_id[outcome.request_id]
+            record = self._answered(outcome, prompt, process_id, repeat)
+            record.sent_s = outcome.answer.sent_s - begin_s
+            return record
+
+        def failed(outcome: Outcome) -> FailedRequest:
+            record = failed_request(outcome, by_id[outcome.request_id], process_id, repeat)
+            record.sent_s -= begin_s
+            return record
+
+        load = self._load(note, process_id, repeat, len(answers), len(failures))
+        seen = map(_seen, chain(answers, failures))
+        figures = other_tools(seen, load.window_s, self._folder)
         reconciled = [
             Reconciled(process_id, repeat, tool, name, value)
             for tool, own in figures.items()
             for name, value in own
         ]
-        return Loaded(note.window_s, requests, failed, load, reconciled)
+        return Loaded(
+            note.window_s, Made(answers, answered), Made(failures, failed), load, reconciled
+        )
 
     def close(self) -> None:
         """Ends the server where it was started for this session; once is enough."""

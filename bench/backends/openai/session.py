@@ -131,8 +131,12 @@ class OpenAiSession:
 
         Raises:
             ValueError: the variable that should hold the key holds none.
+            Exception: what `on_outcome` raises, a full disk as OSError; no more is asked then.
         """
-        return asyncio.run(self._run(prompts, on_outcome))
+        try:
+            return asyncio.run(self._run(prompts, on_outcome))
+        except ExceptionGroup as group:  # of a loop's tasks
+            raise group.exceptions[0] from None
 
     async def _run(
         self, prompts: Iterable[Prompt], on_outcome: Callable[[Outcome], None]

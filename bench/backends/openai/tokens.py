@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
-from bench.backends.openai.events import Answer, Chunk
+from bench.backends.openai.events import Answer, Chunk, Columns
 
 TokenEnds = Callable[[str], Sequence[int]]
 """Tokenises a text; for every token, where it ends in the text, in characters."""
@@ -48,8 +49,7 @@ class UsageCheck(Enum):
 _TRUSTED = (UsageCheck.AGREES, UsageCheck.UNCHECKED)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """Text that arrived; `tokens` is None where nobody could tell."""
 
     at_s: float
@@ -186,9 +186,9 @@ def _check(
 def _deliveries(chunks: Sequence[Chunk], each: Sequence[int] | None) -> list[Delivery]:
     """The chunks that brought something; a role, a hidden token's empty text and an end do not."""
     if each is None:
-        return [Delivery(chunk.at_s, None) for chunk in chunks if chunk.characters]
-    return [
+        return Columns(Delivery(chunk.at_s, None) for chunk in chunks if chunk.characters)
+    return Columns(
         Delivery(chunk.at_s, tokens)
         for chunk, tokens in zip(chunks, each, strict=True)
         if tokens or chunk.characters
-    ]
+    )

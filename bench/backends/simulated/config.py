@@ -112,6 +112,7 @@ class TimingConfig:
     prefill_ms: float = 10.0
     step_ms: float = 10.0
     commit_ms: float = 10.0
+    fused_ms: float = 10.0
     decode_ms: float = 10.0
     request_ms: float = 0.0
     distribution: str = "constant"
@@ -132,6 +133,7 @@ class TimingConfig:
             prefill_s=self.prefill_ms / 1e3,
             denoise_s=self.step_ms / 1e3,
             commit_s=self.commit_ms / 1e3,
+            fused_s=self.fused_ms / 1e3,
             decode_s=self.decode_ms / 1e3,
             request_s=self.request_ms / 1e3,
             distribution=self.distribution,
@@ -184,7 +186,8 @@ def simulated_session(
         clock: instead of the configured kind, so that several sessions can share one.
 
     Raises:
-        ValueError: no such run or point, one of another decoding, or a value out of range.
+        ValueError: no such run or point, one of another decoding or with other commits, or a value
+            out of range.
     """
     seed, process_id = (knobs.seed, knobs.process_id) if knobs else (0, 0)
     recording = _recording(config, model, decoding, point_id, prompts, seed)
@@ -192,6 +195,12 @@ def simulated_session(
         raise ValueError(
             f"run {config.run} holds a recording of a model that is {recording.decoding}; "
             f"{decoding} was asked for"
+        )
+    recorded = recording.fused_commit
+    if config.timing.source == "recorded" and knobs and recorded not in (None, knobs.fused_commit):
+        raise ValueError(
+            f"run {config.run} was recorded with commit={'fused' if recorded else 'separate'} and "
+            "has no times of other commits; valid: the same, or backend.timing.source=chosen"
         )
     return SimulatedSession(
         recording,

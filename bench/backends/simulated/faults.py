@@ -23,11 +23,12 @@ from bench.backends.simulated.recording import (
     Recording,
     num_content,
 )
+from bench.phases import DENOISING
 from bench.telemetry import ThrottleReason
 
 _KNOBS = ("max_denoising_steps", "early_stop")
 _EXIT_CODE = 70
-_STEPS = ("denoise", "decode")
+_STEPS = (*DENOISING, "decode")
 
 
 @dataclass(frozen=True, slots=True)

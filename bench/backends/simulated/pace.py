@@ -64,6 +64,7 @@ class ChosenTiming:
     prefill_s: float = 0.0
     denoise_s: float = 0.0
     commit_s: float = 0.0
+    fused_s: float = 0.0
     decode_s: float = 0.0
     request_s: float = 0.0
     distribution: str = "constant"
@@ -75,7 +76,8 @@ class ChosenTiming:
             raise ValueError(
                 f"distribution is {self.distribution!r}; valid: {', '.join(DISTRIBUTIONS)}"
             )
-        for name in ("prefill_s", "denoise_s", "commit_s", "decode_s", "request_s", "spread"):
+        times = ("prefill_s", "denoise_s", "commit_s", "fused_s", "decode_s", "request_s")
+        for name in (*times, "spread"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be >= 0")
         if self.process_factor <= 0:

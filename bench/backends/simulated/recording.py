@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from bench.backends import Forward
+from bench.phases import FUSED
 
 PAD, EOS, BOS = range(3)
 _SPECIAL = ("<pad>", "<eos>", "<bos>")
@@ -176,6 +177,12 @@ class Recording:
         default_factory=lambda: MappingProxyType({})
     )
     weight_bytes_per_step: float | None = None
+
+    @property
+    def fused_commit(self) -> bool | None:
+        """Whether commits were fused with a step; None where both kinds have a time, or neither."""
+        separate, fused = (kind in self.phase_s for kind in ("commit", FUSED))
+        return None if separate == fused else fused
 
 
 def prompt_ids(vocabulary: Vocabulary, text: str, count: int) -> tuple[int, ...]:

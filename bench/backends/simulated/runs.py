@@ -28,6 +28,7 @@ from bench.backends.simulated.recording import (
     prompt_ids,
 )
 from bench.backends.simulated.traces import CanvasCounts, make_canvas, plain_counts
+from bench.phases import DENOISING
 from bench.store import open_run
 
 _ANSWER = ("process_id", "repeat", "request_id")
@@ -166,7 +167,7 @@ class _Answers:
     ) -> tuple[RecordedCanvas, ...]:
         key = tuple(request[name] for name in _ANSWER)
         denoised = _grouped(
-            [row for row in self.steps[key] if row["phase"] == "denoise"], ["canvas_index"]
+            [row for row in self.steps[key] if row["phase"] in DENOISING], ["canvas_index"]
         )
         found = []
         for row in sorted(self.canvases[key], key=lambda row: row["canvas_index"]):

@@ -26,6 +26,7 @@ from bench.backends.simulated.recording import (
     num_content,
 )
 from bench.backends.simulated.telemetry import Observed, made_up, planted
+from bench.phases import FUSED
 from bench.telemetry import Sample
 from bench.timing import HostStopwatch, Stopwatch
 
@@ -40,6 +41,7 @@ class Knobs:
     Attributes:
         max_denoising_steps: None for as many as were recorded.
         early_stop: off, every canvas takes exactly `max_denoising_steps`.
+        fused_commit: a canvas is committed in the forward of the next one's first step.
         process_id: which process this is; decides its random times and the recorded ones it takes.
 
     Raises:
@@ -51,6 +53,7 @@ class Knobs:
     trace: str = "positions"
     max_denoising_steps: int | None = None
     early_stop: bool = True
+    fused_commit: bool = False
     seed: int = 0
     process_id: int = 0
 
@@ -96,6 +99,7 @@ class SimulatedSession:
             max_new_tokens=recording.max_new_tokens,
             eos_policy=recording.eos_policy,
             trace=recording.trace,
+            fused_commit=recording.fused_commit or False,
         )
         for fault in faults:
             recording = fault.alter(recording, self.knobs.seed)
@@ -193,10 +197,11 @@ class SimulatedSession:
                 delivery = self._tokens(rows, block)
             else:
                 canvases = [None if row.ended else self._canvas(row, block) for row in rows]
-                if block:
+                if block and not self.knobs.fused_commit:
                     yield pace.forward(Forward("commit", block, 1))
                 for step in range(max(c.steps for c in canvases if c is not None)):
-                    yield pace.forward(Forward("denoise", block, step + 1))
+                    fused = self.knobs.fused_commit and block and not step
+                    yield pace.forward(Forward(FUSED if fused else "denoise", block, step + 1))
                 delivery = self._canvases(rows, block, canvases)
             pace.deliver(block)
             yield delivery

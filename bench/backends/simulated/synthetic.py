@@ -23,6 +23,7 @@ from bench.backends.simulated.recording import (
     prompt_ids,
 )
 from bench.backends.simulated.traces import make_canvas, plain_counts
+from bench.phases import FUSED
 
 
 class Asked(Protocol):
@@ -53,7 +54,7 @@ class SyntheticConfig:
             there by the cap.
         accuracy: share of right answers; that of the prompts with a known answer, rounded.
         revised_share: share of a canvas's content that its last step still edits, rounded.
-        prefill_ms, step_ms, commit_ms, decode_ms: of one forward.
+        prefill_ms, step_ms, commit_ms, fused_ms, decode_ms: of one forward.
 
     Raises:
         ValueError: a value out of range; it is named with its valid range.
@@ -70,10 +71,11 @@ class SyntheticConfig:
     prefill_ms: float = 10.0
     step_ms: float = 10.0
     commit_ms: float = 10.0
+    fused_ms: float = 10.0
     decode_ms: float = 10.0
 
     def __post_init__(self) -> None:
-        times = ("prefill_ms", "step_ms", "commit_ms", "decode_ms")
+        times = ("prefill_ms", "step_ms", "commit_ms", "fused_ms", "decode_ms")
         for name, valid, rule in (
             ("tasks", bool(self.tasks), "at least one"),
             ("num_prompts", self.num_prompts >= 1, ">= 1"),
@@ -148,6 +150,7 @@ def make_recording(
             "prefill": config.prefill_ms / 1e3,
             "denoise": config.step_ms / 1e3,
             "commit": config.commit_ms / 1e3,
+            FUSED: config.fused_ms / 1e3,
             "decode": config.decode_ms / 1e3,
         },
     )

@@ -37,6 +37,11 @@ def diffusion_settings(
         raise ValueError(
             "sampler.self_conditioning=False is not known to backend=transformers; valid: True"
         )
+    if sampling.min_belief:
+        raise ValueError(
+            f"sampler.min_belief={sampling.min_belief:g} is not known to backend=transformers; "
+            "valid: 0"
+        )
     stable = sampling.stability_threshold if sampling.early_stop else sampling.max_denoising_steps
     return DiffusionGemmaGenerationConfig(
         max_new_tokens=max_new_tokens,

@@ -88,7 +88,7 @@ def tables_of(
     return {name: frame(name, table, _keys(name)) for name, table in found.items()}
 
 
-def point_of(session: SimulatedSession, tables: Tables) -> dict[str, Any]:
+def point_of(session: SimulatedSession, tables: Tables, **more: Any) -> dict[str, Any]:
     knobs = {
         "decoding": session.identity.decoding,
         "canvas_length": session.identity.canvas_length,
@@ -96,7 +96,7 @@ def point_of(session: SimulatedSession, tables: Tables) -> dict[str, Any]:
         "max_denoising_steps": session.knobs.max_denoising_steps,
         "early_stop": session.knobs.early_stop,
     }
-    return point_row(tables, knobs)
+    return point_row(tables, knobs | more)
 
 
 def measured(

@@ -11,6 +11,7 @@ import numpy as np
 
 from bench.backends.simulated import (
     ChosenTiming,
+    Knobs,
     SimulatedSession,
     SyntheticConfig,
     VirtualClock,
@@ -59,13 +60,19 @@ def two_speeds(seed: int, apart: float = 0.12) -> tuple[float, ...]:
 
 @cache
 def _simulated(
-    config: str, timing: ChosenTiming, factors: tuple[float, ...], decoding: str
+    config: str, timing: ChosenTiming, factors: tuple[float, ...], decoding: str, fused: bool
 ) -> tuple[SimulatedSession, Tables]:
     """A session and the tables of all its processes; the configuration as JSON."""
     recording = make_recording(SyntheticConfig(**json.loads(config)), decoding=decoding)
     prompts = prompts_of(recording)
+    knobs = Knobs(max_new_tokens=recording.max_new_tokens, fused_commit=fused)
     sessions = [
-        SimulatedSession(recording, replace(timing, process_factor=factor), clock=VirtualClock())
+        SimulatedSession(
+            recording,
+            replace(timing, process_factor=factor),
+            knobs=knobs,
+            clock=VirtualClock(),
+        )
         for factor in factors
     ]
     records = [
@@ -83,6 +90,7 @@ def make_run(
     timing: ChosenTiming = TIMING,
     factors: Sequence[float] = (1.0,),
     decoding: str = "diffusion",
+    fused: bool = False,
     info: dict[str, Any] | None = None,
     **row: Any,
 ) -> Path:
@@ -90,10 +98,13 @@ def make_run(
 
     Args:
         factors: a process each.
+        fused: whether canvases are committed in the next one's first step.
         info: added to run.json.
         row: columns of the point's row.
     """
-    session, tables = _simulated(json.dumps(asdict(config)), timing, tuple(factors), decoding)
+    session, tables = _simulated(
+        json.dumps(asdict(config)), timing, tuple(factors), decoding, fused
+    )
     known = {
         "point_id": f"{decoding}-bf16",
         "config_hash": "abcdefabcdef",
@@ -105,6 +116,7 @@ def make_run(
         "commit": COMMIT,
         "dirty": False,
         "condition": "clean",
+        "commit_mode": ("fused" if fused else "separate") if decoding == "diffusion" else None,
         **{name: MACHINE[name] for name in ("device", "cpu", "torch")},
         **row,
     }

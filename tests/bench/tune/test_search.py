@@ -10,11 +10,18 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.tune import Found, Trial, search
-from bench.tune.candidates import dense_products, dense_tiles, expert_tiles
+from bench.tune.candidates import (
+    dense_products,
+    dense_tiles,
+    expert_tiles,
+    head_tiles,
+    qkv_products,
+)
 from model.config import preset
 from model.kernels.tiles import (
     FP8,
     DenseTiles,
+    HeadTiles,
     Tiles,
     TileTable,
     file_of,
@@ -26,17 +33,21 @@ from model.kernels.tiles import (
 
 CONFIG = preset("diffusiongemma-26b-a4b")
 CPU = torch.device("cpu")
+FULL = (18 * 512, 2816)
 BEST_DOWN = expert_tiles("down", FP8, 256)[2]
 BEST_OUTPUT = dense_tiles(256)[1]
+BEST_HEADS = head_tiles(256, 512)[1]
 
 
 def step_ms(table: TileTable) -> float:
-    """Ten, less what one product each gains; one candidate cannot run."""
+    """Ten, less what one choice each gains; one candidate cannot run."""
     up, down = table.for_experts(FP8, 256)
     if up.stages == 2:
         raise RuntimeError("out of resource: shared memory\nmore")
     gained = 0.5 * (down == BEST_DOWN)
-    return 10 - gained - 0.25 * (table.for_dense(256, 2816, 4096) == BEST_OUTPUT)
+    gained += 0.25 * (table.for_dense(256, 2816, 4096) == BEST_OUTPUT)
+    gained += 0.125 * (table.for_qkv(256, *FULL) == BEST_HEADS)
+    return 10 - gained - 0.125 * table.for_router(FP8, 256)
 
 
 def found(seconds: float = 60, seen: list[Trial] | None = None) -> Found:
@@ -47,7 +58,7 @@ def found(seconds: float = 60, seen: list[Trial] | None = None) -> Found:
 
 def test_search_finds_what_is_quicker_and_nothing_else() -> None:
     before, after = table_for(CPU), found()
-    assert after.step_ms == pytest.approx(9.25)
+    assert after.step_ms == pytest.approx(9)
     assert after.table.for_experts(FP8, 256) == (before.for_experts(FP8, 256)[0], BEST_DOWN)
     assert after.table.for_dense(256, 2816, 4096) == BEST_OUTPUT
     for tokens, channels, depth in ((1, 2816, 4096), (256, 2816, 2112), (256, 4224, 2816)):
@@ -55,6 +66,11 @@ def test_search_finds_what_is_quicker_and_nothing_else() -> None:
         assert after.table.for_dense(tokens, channels, depth) == was
     for dtype, tokens in ((FP8, 1), (FP8, 512), (torch.bfloat16, 256)):
         assert after.table.for_experts(dtype, tokens) == before.for_experts(dtype, tokens)
+        assert not after.table.for_router(dtype, tokens)
+    assert after.table.for_router(FP8, 256)
+    assert after.table.for_qkv(256, *FULL) == BEST_HEADS
+    for tokens, channels in ((1, FULL[0]), (512, FULL[0]), (256, 8192)):
+        assert after.table.for_qkv(tokens, channels, 2816) is None
 
 
 def test_a_failure_is_a_trial_with_its_reason() -> None:
@@ -62,6 +78,8 @@ def test_a_failure_is_a_trial_with_its_reason() -> None:
     after = found(seen=seen)
     (failed,) = [trial for trial in after.trials if trial.step_ms is None]
     assert failed.what == "experts gate_up"
+    assert failed.tiles is not None
+    assert failed.tiles["stages"] == 2
     assert failed.error == "out of resource: shared memory"
     assert seen[0] == Trial("so far", None, 10)
     assert tuple(seen[1:]) == after.trials
@@ -78,6 +96,25 @@ def test_every_dense_product_is_named_once() -> None:
         "attention output, full": (2816, 8192),
         "attention output, sliding": (2816, 4096),
     }
+
+
+def test_every_product_of_attention_s_inputs_is_named_once() -> None:
+    assert list(qkv_products(CONFIG)) == [
+        ("attention inputs, full", 18 * 512, 2816, 512),
+        ("attention inputs, sliding", 32 * 256, 2816, 256),
+    ]
+
+
+def test_one_launch_for_heads_is_tried_where_it_fills_a_chip() -> None:
+    assert head_tiles(1, 256) == (None,)
+    assert None in head_tiles(256, 256)
+    assert len(head_tiles(256, 256)) > 1
+
+
+def test_an_unknown_device_gets_no_launch_that_was_not_timed() -> None:
+    table = table_for(CPU)
+    assert not any(choice.tiles for choice in table.qkv)
+    assert not any(c.one_launch for choices in table.experts.values() for c in choices)
 
 
 @pytest.mark.parametrize("path", shipped(), ids=lambda path: path.stem)
@@ -104,7 +141,11 @@ def test_a_new_dense_choice_does_not_catch_others() -> None:
     ("text", "why"),
     [
         ("{", "Expecting"),
-        ('{"device": "x", "source": "y", "experts": {}, "dense": []}', "must be bf16 and fp8"),
+        ('{"device": "x", "source": "y", "experts": {}, "dense": []}', "'qkv'"),
+        (
+            '{"device": "x", "source": "y", "experts": {}, "dense": [], "qkv": []}',
+            "must be bf16 and fp8",
+        ),
         (None, "No such file"),
     ],
 )
@@ -116,12 +157,20 @@ def test_a_file_that_is_no_table_is_named(text: str | None, why: str, tmp_path: 
         read_table(path)
 
 
-def test_a_list_whose_last_choice_is_limited_is_no_table(tmp_path: Path) -> None:
-    table = table_for(CPU)
-    limited = dataclasses.replace(table, dense=table.dense[:-1])
+@pytest.mark.parametrize("name", ["dense", "qkv"])
+def test_a_list_whose_last_choice_is_limited_is_no_table(name: str, tmp_path: Path) -> None:
+    table = table_for(CPU).with_qkv(256, *FULL, HeadTiles())
+    limited = dataclasses.replace(table, **{name: getattr(table, name)[:-1]})
     write_table(limited, tmp_path / "t.json")
     with pytest.raises(ValueError, match="must have no limit"):
         read_table(tmp_path / "t.json")
+
+
+def test_a_table_with_every_fused_launch_is_read_as_it_was_written(tmp_path: Path) -> None:
+    table = table_for(CPU).with_qkv(256, *FULL, HeadTiles(32, 64, 4)).with_router(FP8, 1, True)
+    write_table(table, tmp_path / "t.json")
+    assert read_table(tmp_path / "t.json") == table
+    assert '"one_launch": true' in (tmp_path / "t.json").read_text()
 
 
 @pytest.mark.parametrize(

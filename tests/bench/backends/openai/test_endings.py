@@ -38,7 +38,7 @@ def test_a_hanging_server_is_not_waited_for_by_every_request() -> None:
     """One waits for its first byte, three more do; of the next repeat a single one."""
     script = stalls_after(b"")
     point, tables, server = tabled(
-        lambda i: ANSWER if i < 2 else script, prompts=30, repeats=2, first_byte_s=0.2
+        lambda i: ANSWER if i < 2 else script, prompts=30, repeats=2, first_byte_s=0.4
     )
     assert asked(server.requests) == 2 + 4 + 1
     reason = "requests_failed: 58 of 60 requests failed: not_sent 53, no_first_byte 5"
@@ -84,7 +84,7 @@ def test_a_server_that_is_back_is_asked_everything() -> None:
     """Refusals that are answers of a server, and single silences, give nothing up."""
     silent, busy = stalls_after(b""), refuses("503 Unavailable", b"busy")
     scripts = [silent, silent, silent, ANSWER] * 2 + [busy] * 8
-    point, _, server = tabled(lambda i: scripts[i], prompts=16, first_byte_s=0.1)
+    point, _, server = tabled(lambda i: scripts[i], prompts=16, first_byte_s=0.4)
     assert asked(server.requests) == 16
     assert point["num_requests"] == 2
 

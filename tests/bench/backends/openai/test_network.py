@@ -1,6 +1,7 @@
 """Connections that know when their bytes arrived."""
 
 import asyncio
+import select
 import time
 from collections.abc import Awaitable, Callable
 
@@ -20,7 +21,7 @@ def connected(peer: Peer, use: Callable[[ArrivalStream], Awaitable[None]]) -> No
         port = server.sockets[0].getsockname()[1]
         stream = await ArrivalBackend().connect_tcp("127.0.0.1", port, timeout=5.0)
         try:
-            await asyncio.wait_for(use(stream), 10)
+            await asyncio.wait_for(use(stream), 60)
         finally:
             await stream.aclose()
             server.close()
@@ -37,20 +38,33 @@ async def says_twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 
 def test_bytes_keep_the_time_they_arrived_at_however_late_they_are_read() -> None:
+    asked = asyncio.Event()
+
+    async def says_on_request(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"one")
+        await asked.wait()
+        writer.write(b"two!")
+        writer.close()
+
     async def use(stream: ArrivalStream) -> None:
-        await asyncio.sleep(0.2)
+        while len(stream._pieces) < 1:
+            await asyncio.sleep(0.001)
+        between = time.perf_counter()
+        asked.set()
+        while len(stream._pieces) < 2:
+            await asyncio.sleep(0.001)
         now = time.perf_counter()
         assert await stream.read(100) == b"one"
         first = stream.arrived_s
         assert await stream.read(100) == b"two!"
-        assert first < stream.arrived_s - 0.03 < now - 0.03
+        assert first < between < stream.arrived_s < now
         assert await stream.read(100) == b""
 
-    connected(says_twice, use)
+    connected(says_on_request, use)
 
 
 def test_work_on_one_connection_does_not_make_anothers_bytes_late() -> None:
-    """Eight pieces come at once; each reader then keeps the loop for 20 ms."""
+    """Eight pieces lie ready at once: all are stamped before the first reader goes on."""
 
     async def run() -> None:
         writers: list[asyncio.StreamWriter] = []
@@ -64,18 +78,22 @@ def test_work_on_one_connection_does_not_make_anothers_bytes_late() -> None:
         while len(writers) < 8:
             await asyncio.sleep(0)
 
+        begun_s: list[float] = []
+
         async def work(stream: ArrivalStream) -> float:
             await stream.read(100)
-            time.sleep(0.02)
+            begun_s.append(time.perf_counter())
             return stream.arrived_s
 
         readers = [asyncio.create_task(work(stream)) for stream in streams]
         await asyncio.sleep(0)
         for writer in writers:
             writer.write(b"x")
-        arrived = await asyncio.gather(*readers)
-        # Read one after the other they would be 140 ms apart.
-        assert max(arrived) - min(arrived) < 0.05
+        sockets = [stream.get_extra_info("socket") for stream in streams]
+        while len(select.select(sockets, [], [], 60)[0]) < 8:
+            pass
+        arrived_s = await asyncio.gather(*readers)
+        assert max(arrived_s) < min(begun_s)
         for stream in streams:
             await stream.aclose()
         server.close()
@@ -121,14 +139,17 @@ def test_a_reader_that_waits_holds_little() -> None:
 
 
 def test_an_idle_connection_knows_that_it_was_closed() -> None:
+    leaves = asyncio.Event()
+
     async def peer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.05)
+        await leaves.wait()
         writer.close()
 
     async def use(stream: ArrivalStream) -> None:
         assert not stream.get_extra_info("is_readable")
-        await asyncio.sleep(0.2)
-        assert stream.get_extra_info("is_readable")
+        leaves.set()
+        while not stream.get_extra_info("is_readable"):
+            await asyncio.sleep(0.001)
         with pytest.raises(httpcore.WriteError):
             await stream.write(b"anybody?")
 

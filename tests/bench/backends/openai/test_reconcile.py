@@ -1,13 +1,14 @@
 """The numbers of `vllm bench serve` and AIPerf, from our answers: by hand from what they define."""
 
 import json
-from itertools import accumulate
+import tracemalloc
+from itertools import accumulate, repeat
 from pathlib import Path
 
 import pytest
 
 from bench.backends.openai.events import Answer, Chunk, Failure
-from bench.backends.openai.reconcile import Seen, aiperf, vllm_bench_serve
+from bench.backends.openai.reconcile import AIPERF, VLLM, Seen, other_tools
 
 RERUN = Path(__file__).parents[2] / "claims" / "data" / "h100_fp8_rerun_2026-08-03.json"
 
@@ -29,7 +30,7 @@ def seen(
 def test_by_hand() -> None:
     """Two answers of 64 tokens in two canvases, one of a single token."""
     answers = [seen(0.5, 0.9), seen(0.7, 0.9), seen(0.2, tokens=1)]
-    found = dict(vllm_bench_serve(answers, 2.0))
+    found = dict(other_tools(answers, 2.0)[VLLM])
     assert (found["Successful requests"], found["Total generated tokens"]) == (3, 129)
     assert found["Output token throughput (tok/s)"] == pytest.approx(64.5)
     assert found["Mean TTFT (ms)"] == pytest.approx(1400 / 3)
@@ -53,7 +54,7 @@ def test_what_the_tool_printed_for_an_independent_run() -> None:
         seen(*accumulate([ttft, *gaps]), tokens=1024)
         for ttft, gaps in zip(told["ttft_s"], told["canvas_gap_s"], strict=True)
     ]
-    found = dict(vllm_bench_serve(answers, printed["duration_s"]))
+    found = dict(other_tools(answers, printed["duration_s"])[VLLM])
     assert found["Output token throughput (tok/s)"] == pytest.approx(
         printed["output_throughput_tok_s"]
     )
@@ -70,7 +71,7 @@ def test_what_it_takes_for_an_answer() -> None:
         seen(failure="http_500"),
         seen(),
     ]
-    found = dict(vllm_bench_serve(answers, 1.0))
+    found = dict(other_tools(answers, 1.0)[VLLM])
     assert (found["Successful requests"], found["Failed requests"]) == (3, 3)
     assert found["Total generated tokens"] == 96
 
@@ -85,7 +86,7 @@ def test_aiperf_by_hand() -> None:
         seen(0.5, 0.9, tokens=41, sent_s=1.0),
         seen(0.4, failure="in_band_error", sent_s=5.0),
     ]
-    found = dict(aiperf(answers))
+    found = dict(other_tools(answers, 1.0)[AIPERF])
     assert (found["Request Count"], found["Error Request Count"]) == (2, 1)
     assert found["Time to First Token (ms), avg"] == pytest.approx(500)
     assert found["Time to Second Token (ms), avg"] == pytest.approx(400)
@@ -98,7 +99,30 @@ def test_aiperf_by_hand() -> None:
 
 
 def test_nothing_gives_nothing() -> None:
-    found = dict(vllm_bench_serve([], 0.0))
+    found = dict(other_tools([], 0.0)[VLLM])
     assert found["Successful requests"] == 0
     assert (found["Output token throughput (tok/s)"], found["Mean TTFT (ms)"]) == (None, None)
-    assert dict(aiperf([seen(failure="reset")])) == {"Request Count": 0, "Error Request Count": 1}
+    assert dict(other_tools([seen(failure="reset")], 1.0)[AIPERF]) == {
+        "Request Count": 0,
+        "Error Request Count": 1,
+    }
+
+
+def test_gaps_of_a_long_load_lie_on_the_disk(tmp_path: Path) -> None:
+    """Half a million of them, which as numbers in memory would be 4 MB."""
+    one = seen(*(0.01 * i for i in range(501)), tokens=501)
+    other_tools([one], 1.0, tmp_path)  # imports what it needs
+    tracemalloc.start()
+    try:
+        found = other_tools(repeat(one, 1000), 1.0, tmp_path)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 400_000
+    vllm = dict(found[VLLM])
+    assert (vllm["Mean ITL (ms)"], vllm["Median ITL (ms)"]) == (
+        pytest.approx(10),
+        pytest.approx(10),
+    )
+    assert dict(found[AIPERF])["Inter Chunk Latency (ms), avg"] == pytest.approx(10)
+    assert list(tmp_path.iterdir()) == []

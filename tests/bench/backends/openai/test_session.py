@@ -31,13 +31,13 @@ TWO_CANVASES = sends(
 
 
 @contextmanager
-def running(scripts: dict[str, Script]) -> Iterator[Server]:
+def running(scripts: dict[str, Script], *, keep_alive: bool = False) -> Iterator[Server]:
     """A server in a thread of its own, as the session runs a loop itself."""
     ready, found = threading.Event(), list[Any]()
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with serving(scripts) as server:
+        async with serving(scripts, keep_alive=keep_alive) as server:
             found.extend([server, asyncio.get_running_loop(), stop])
             ready.set()
             await stop.wait()

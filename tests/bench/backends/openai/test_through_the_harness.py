@@ -98,7 +98,7 @@ def test_a_run_knows_what_a_server_tells_and_nothing_else(tmp_path: Path) -> Non
 
 def test_connections_are_an_axis_of_one_process(tmp_path: Path) -> None:
     axis = [{"workload.num_prompts": 8, "backend.connections": n} for n in (1, 4)]
-    run, _ = ran(tmp_path / "run", every(slow(0.05)), *axis)
+    run, _ = ran(tmp_path / "run", every(slow(0.1)), *axis)
     by_id = run.points.set_index("point_id")
     one, four = (by_id[by_id["connections"] == n].iloc[0] for n in (1, 4))
     for n, row in ((1, one), (4, four)):
@@ -111,18 +111,19 @@ def test_connections_are_an_axis_of_one_process(tmp_path: Path) -> None:
         window_s = float(loads.loc[loads["point_id"] == row.name, "window_s"].iloc[0])
         assert row["system_tok_per_s"] == pytest.approx(8 * 35 / window_s)
         assert row["delivered_tok_per_s"] == pytest.approx(8 * 35 / own["wall_s"].sum())
-    assert four["system_tok_per_s"] > 2 * one["system_tok_per_s"]
-    assert four["delivered_tok_per_s"] < 1.5 * one["delivered_tok_per_s"]
+    # A stall of the machine lengthens a load's requests and its window alike.
+    assert one["system_tok_per_s"] <= one["delivered_tok_per_s"]
+    assert four["system_tok_per_s"] > 2 * four["delivered_tok_per_s"]
 
 
 def test_requests_at_the_times_of_a_file(tmp_path: Path) -> None:
     times = tmp_path / "times.txt"
     times.write_text("0\n0.02\n0.1\n0.12\n")
-    point, tables, _ = tabled(every(slow(0.2)), arrivals=str(times))
+    point, tables, _ = tabled(every(slow(0.6)), arrivals=str(times))
     late_s = float(tables["loads"]["late_s"].iloc[0])
     sent = sorted(tables["requests"]["sent_s"])
     for at_s, got in zip((0.0, 0.02, 0.1, 0.12), sent, strict=True):
-        assert at_s - 0.001 <= got <= at_s + late_s + 0.05
+        assert at_s - 0.001 <= got <= at_s + late_s + 0.4  # and not after the answer before it
     assert (point["connections"], point["rate_per_s"]) == (None, None)
     assert len(point["arrivals_sha256"]) == 64
 
@@ -325,6 +326,7 @@ FIXED = ("workload=fixed_work", "weights=dummy")
         ((), {"backend.canvas_length": 16}, "backend.canvas_length is 16; valid: 32"),
         ((), {"sampler.max_denoising_steps": 8}, "sampler.max_denoising_steps=8 is told to no"),
         ((), {"sampler.entropy_bound": 0.2}, "sampler.entropy_bound=0.2 is told to no server"),
+        ((), {"sampler.min_belief": 0.1}, "sampler.min_belief=0.1 is told to no server; valid: 0"),
         ((), {"measure.timeout_s": 1500.0}, "measure.timeout_s is 1500, which ends the process"),
         (FIXED, {}, "valid: backend.endpoint=completions"),
         (

@@ -1,18 +1,13 @@
-"""A served run beside other things: a native run, a server that is started, older runs, memory."""
+"""A served run beside other things: a native run, a server that is started, older runs."""
 
 import json
 import sys
-import tracemalloc
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from bench.backends.openai import OpenAiConfig
-from bench.backends.openai.served import ServedModel, ServedSession
 from bench.build import decoding_of
 from bench.comparison import compare, print_comparison
 from bench.compose import compose_points
@@ -20,8 +15,6 @@ from bench.memory import fits_together, need
 from bench.parquet import read_table
 from bench.plan import blocks
 from bench.preview import print_plan
-from bench.workloads import Prompt
-from model.tiny.tokenizer import build_tokenizer
 from tests.bench.backends.openai.running import (
     ANSWER,
     USUAL,
@@ -165,58 +158,3 @@ def test_requests_of_an_older_run_are_read(tmp_path: Path) -> None:
     found = read_table("requests", path)
     assert found["sent_s"].isna().all()
     assert found["slots_committed"].tolist() == [64] * 4
-
-
-def long_load(num_answers: int, connections: int, held_bytes: Callable[[], int]) -> list[int]:
-    """Bytes held after each answer of 20 canvases."""
-    events = [text_event("a" * 32, usage=32 * (i + 1)) for i in range(19)]
-    script = sends(b"".join([*events, text_event("b", finish="length", usage=640)]))
-    model = ServedModel(
-        name="tiny-diffusion",
-        decoding="diffusion",
-        vocab_size=64,
-        bos_token_id=1,
-        eos_token_ids=(2,),
-        tokenizer=build_tokenizer(),
-        max_new_tokens=640,
-        ignore_eos=False,
-        seed=0,
-    )
-    prompt = Prompt(0, "sort", "sort ab=", None)
-    held: list[int] = []
-    with running({prompt.text: script}) as server:
-        config = OpenAiConfig(
-            url=server.url, served_model="dg", canvas_length=32, connections=connections
-        )
-        session = ServedSession(config, model, server=None, stack=ExitStack())
-
-        def ended() -> None:
-            server.requests.clear()
-            held.append(held_bytes())
-
-        prompts = [replace(prompt, request_id=i) for i in range(num_answers)]
-        found = session.answer_all(prompts, process_id=0, repeat=0, on_outcome=ended)
-    assert [len(request.canvases) for request in found.requests] == [20] * num_answers
-    return held
-
-
-def test_a_long_load_keeps_little_of_a_request() -> None:
-    """What stays of an answer of 20 canvases are records and times, not its ids or its bytes."""
-    tracemalloc.start()
-    try:
-        held = long_load(60, 1, lambda: tracemalloc.get_traced_memory()[0])
-    finally:
-        tracemalloc.stop()
-    grown_bytes = (held[-1] - held[20]) / (len(held) - 21)
-    # The ids of its canvases and their slots alone would be 10 kB.
-    assert grown_bytes < 9_000
-
-
-@pytest.mark.slow
-def test_memory_of_two_thousand_answers() -> None:
-    """Resident memory, with the server in the same process, grows by no more than the records."""
-    resident = psutil.Process().memory_info
-    held = long_load(2_000, 16, lambda: resident().rss)
-    per_answer_bytes = (held[-1] - held[200]) / (len(held) - 201)
-    print(f"{(held[-1] - held[200]) / 2**20:.1f} MiB more, {per_answer_bytes:,.0f} bytes an answer")
-    assert per_answer_bytes < 12_000

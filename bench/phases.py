@@ -1,0 +1,16 @@
+"""Kinds of forwards, by the names of `model.sampling.Phase`, and what counts as which.
+
+A fused forward writes a finished canvas to the cache and is step 1 of the next canvas at once: in
+all that is timed it is a phase of its own, in all that is counted a denoise step and a commit.
+"""
+
+from typing import Final
+
+FUSED: Final = "fused"
+DENOISING = ("denoise", FUSED)
+"""In which a canvas is denoised: a sampler's step each."""
+COMMITTING = ("commit", FUSED)
+"""In which a finished canvas is written to the cache."""
+
+SEPARATE: Final = "separate"
+"""How canvases are committed (`commit_mode` of `points`): in forwards of their own, or FUSED."""
