@@ -1,10 +1,14 @@
 """The command line. Verbs import what they need when they run, so `--help` and `report` stay quick.
 
-Exit codes: 0 done or a positive verdict, 1 a negative one, 2 bad input, 3 no verdict possible, 130
-interrupted. Bad input is one line on standard error.
+Exit codes: 0 done or a positive verdict, 1 a negative one, 2 bad input (one line on standard
+error), 3 no verdict possible, 70 a fault of canvasbench itself (with its traceback), 130
+interrupted, also by SIGTERM, 141 where what reads the output stopped reading.
 """
 
 import sys
+import traceback
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Annotated
 
@@ -47,8 +51,10 @@ Keys (all of them, with values: canvasbench run --cfg job)
                 workload.thinking=true|false (text, long_context)
   sampler       block_diffusion | forced; sampler.max_denoising_steps,
                 sampler.entropy_bound, sampler.confidence_threshold, sampler.early_stop,
-                sampler.self_conditioning
+                sampler.self_conditioning, sampler.min_belief
   execution     eager | compiled | cuda_graph
+  vocabulary    exact | fp8 (logits and soft embeddings, beside bf16 or fp8)
+  commit        separate | fused (with the next canvas's first step; diffusion)
   measure       screening | publish (8 fresh processes); measure.num_repeats
   backend       native | transformers (bf16, fp32) | openai | simulated;
                 backend.url, backend.served_model, backend.connections,
@@ -68,19 +74,14 @@ Keys (all of them, with values: canvasbench run --cfg job)
 Hydra's own flags work: --cfg job, --info, --hydra-help, --shell-completion.
 """
 
+_BAD_INPUT = 2
+_CRASHED = 70
+"""EX_SOFTWARE of sysexits.h: no verdict has it, and Python's own 1 is a regression's."""
 _INTERRUPTED = 130
-_HYDRA_FLAGS = {
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--hydra-help",
-    "--shell-completion",
-    "-sc",
-    "--resolve",
-    "--package",
-    "-p",
-}
+_UNREAD = 141
+"""As of a command that SIGPIPE ended."""
+_HYDRA_SHOWS = {"--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc"}
+_HYDRA_FLAGS = {*_HYDRA_SHOWS, "--resolve", "--package", "-p"}
 
 
 @app.command(
@@ -97,9 +98,12 @@ def run(
     ] = False,
 ) -> None:
     arguments = context.args
-    if any(argument.split("=", 1)[0] in _HYDRA_FLAGS for argument in arguments):
+    flags = {argument.split("=", 1)[0] for argument in arguments} & _HYDRA_FLAGS
+    if flags & _HYDRA_SHOWS:
         _hydra(arguments)
         return
+    if flags:
+        raise ValueError(f"{min(flags)} shows nothing by itself; it goes with --cfg job")
     options = [argument for argument in arguments if argument.startswith("-")]
     if options:
         valid = ", ".join(sorted(("-m", "--multirun", "--dry-run", *_HYDRA_FLAGS)))
@@ -126,7 +130,11 @@ def report(
     from bench.store import open_run
 
     opened = open_run(run_folder)
-    path = render(opened)
+    try:
+        path = render(opened)
+    except OSError as error:
+        path = Path(error.filename or run_folder)
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from error
     print_summary(opened)
     print(f"report: {path}")
 
@@ -162,7 +170,10 @@ def query(
     if csv is None:
         print_answer(found)
     else:
-        found.to_csv(csv, index=False)
+        try:
+            found.to_csv(csv, index=False)
+        except OSError as error:
+            raise ValueError(f"{csv} cannot be written: {error.strerror or error}") from error
         print(f"{len(found)} rows: {csv}")
 
 
@@ -227,15 +238,18 @@ def profile(
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
-def roofline(context: typer.Context) -> None:
+def roofline(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Prints floors on a listed device, no GPU needed: roofline device=h200 context=1024.
 
     \b
-    Keys: device, model, context, batch_size.
+    Keys: device, model, context, batch_size, vocabulary.
     """
     from bench.roofline_table import print_roofline
 
-    print_roofline(context.args)
+    print_roofline(context.args, as_json=as_json)
 
 
 @app.command()
@@ -380,16 +394,23 @@ def procure(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Says what this machine can run."""
-    from bench.doctor import describe
+    from bench.doctor import print_description
 
-    print("\n".join(describe()))
+    print_description(as_json=as_json)
 
 
 def _hydra(arguments: list[str]) -> None:
-    """Hands informational flags to Hydra itself."""
+    """Hands informational flags to Hydra itself.
+
+    Raises:
+        ValueError: Hydra refuses them.
+    """
     import hydra
+    from hydra.errors import HydraException
 
     from bench.schema import register
 
@@ -398,9 +419,26 @@ def _hydra(arguments: list[str]) -> None:
 
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="config")
     def show(config: object) -> None:
-        raise ValueError("this combination of Hydra flags runs nothing; drop the flag to run")
+        """Never called: what is asked for is shown instead."""
 
-    show()
+    with redirect_stderr(StringIO()) as told:
+        try:
+            show()
+        except SystemExit as ended:
+            cause = ended.__context__
+            if isinstance(cause, OSError) and not isinstance(cause, HydraException):
+                raise cause from None  # as where a pipe was closed
+            if ended.code:
+                raise ValueError(_refusal(told.getvalue())) from None
+    sys.stderr.write(told.getvalue())
+
+
+def _refusal(told: str) -> str:
+    """What Hydra says of a mistake, in one line, without its usage, its advice and its innards."""
+    said = told.rpartition(" error: ")[2]
+    for innards in ("To append", "    full_key", "See https", "Config search path", "Set the env"):
+        said = said.partition(f"\n{innards}")[0]
+    return " ".join(said.split())
 
 
 def main() -> None:
@@ -411,14 +449,19 @@ def main() -> None:
     usage_error = typer.BadParameter.__mro__[1]
     try:
         code = app(standalone_mode=False)
+    except SystemExit as ended:  # Typer's where a pipe was closed, with a negative verdict's code
+        unread = isinstance(ended.__context__, BrokenPipeError)
+        sys.exit(_UNREAD if unread else ended.code)
     except Exception as error:
         if isinstance(error, usage_error):
             print(f"error: {error}; `canvasbench --help` shows what is valid", file=sys.stderr)
         elif isinstance(error, ValueError):
             print(f"error: {error}", file=sys.stderr)
         else:
-            raise
-        sys.exit(2)
+            traceback.print_exc()
+            print("error: the above is a fault of canvasbench, no verdict", file=sys.stderr)
+            sys.exit(_CRASHED)
+        sys.exit(_BAD_INPUT)
     if code == _INTERRUPTED:  # Typer turns Ctrl-C into this code
         print("interrupted; what was finished is kept", file=sys.stderr)
     sys.exit(code)

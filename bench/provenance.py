@@ -21,19 +21,24 @@ import psutil
 from bench.redact import redact
 
 _ROOT = Path(__file__).resolve().parent.parent
+_CODE = ("bench", "model", "configs", "pyproject.toml")
+"""What a result depends on; a run folder or a note beside it changes none."""
 _PACKAGES = ("canvasbench", "torch", "numpy", "pandas", "tokenizers", "safetensors")
 
 
 def git_state(root: Path = _ROOT) -> dict[str, Any]:
     """Commit and dirty flag of the checkout this package runs from.
 
+    Dirty is a change to its code, a new file among it included; results and notes do not count.
     An exported tree (`git archive`) still names its commit but not whether it was changed since;
-    outside of both everything is None.
+    outside of both, and installed into a repository of something else, everything is None.
     """
     if not (root / ".git").exists():
         return {"commit": _archived_commit(root), "dirty": None}
-    commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain") if commit else None
+    ours = _git(root, "ls-files", "--error-unmatch", "--", "bench/provenance.py")
+    commit = _git(root, "rev-parse", "HEAD") if ours else None
+    status = ("status", "--porcelain", "--untracked-files=normal", "--", *_CODE)
+    changes = _git(root, *status) if commit else None
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}
 
 

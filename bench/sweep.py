@@ -19,6 +19,7 @@ from bench.checks.run import run_checks
 from bench.compact import write_compact
 from bench.compose import Point, compose_points, restore_point
 from bench.failures import raise_if_full
+from bench.interruption import ended_like_interrupted
 from bench.launch import Launch, launch
 from bench.memory import fits_together
 from bench.merge import publish_tables
@@ -32,12 +33,14 @@ from bench.supervise import Budget
 RUNS = Path("results") / "runs"
 
 
+@ended_like_interrupted()
 def run_sweep(
     overrides: Sequence[str], *, default_sweep: bool, claims: Sequence[Mapping[str, Any]] = ()
 ) -> Path:
     """Runs the sweep that `overrides` describe and returns the run's report.
 
-    Interrupted, it keeps every finished repeat, marks the run and re-raises KeyboardInterrupt.
+    Interrupted, also by SIGTERM, it keeps every finished repeat, marks the run and re-raises
+    KeyboardInterrupt.
 
     Args:
         claims: what the run is to judge; preregistered with it (`bench.claims.dossier.promise`).
@@ -60,6 +63,7 @@ def run_sweep(
             raise
 
 
+@ended_like_interrupted()
 def resume_sweep(path: Path) -> Path:
     """Measures what a run still lacks, failed points included, and returns its report.
 
@@ -122,7 +126,10 @@ def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    # Where nobody watches it would leave an empty line.
+    watched = console.is_interactive
+    with Progress(*columns, console=console, transient=True, disable=not watched) as progress:
         bar = progress.add_task(f"{len(points)} points", total=_num_batches(planned))
         try:
             launch(

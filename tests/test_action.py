@@ -19,8 +19,8 @@ _STUB = """#!/bin/bash
 printf '%s\\n' "$@" > "$STUB/arguments"
 while [ $# -gt 0 ]; do
   case $1 in
-    --markdown) [ "$CODE" = 2 ] || echo '### gate: told' > "$2" ;;
-    --junit) [ "$CODE" = 2 ] || echo "<error message=\\"$STATUS: why\\"/>" > "$2" ;;
+    --markdown) [ -z "$STATUS" ] || echo '### gate: told' > "$2" ;;
+    --junit) [ -z "$STATUS" ] || echo "<error message=\\"$STATUS: why\\"/>" > "$2" ;;
   esac
   shift
 done
@@ -118,6 +118,8 @@ def job(tmp_path: Path) -> Job:
         (3, "AMBIGUOUS", "warn", "ambiguous", 0),
         (3, "INSUFFICIENT_DATA", "warn", "insufficient_data", 3),
         (3, "AMBIGUOUS and INSUFFICIENT_DATA", "warn", "insufficient_data", 3),
+        (1, "", "warn", "crashed", 1),
+        (70, "", "warn", "crashed", 70),
         (137, "", "warn", "crashed", 137),
     ],
 )
@@ -130,11 +132,12 @@ def test_every_exit_code_of_ab_fails_or_passes_the_job(
     assert job.known["steps.compare.outputs.outcome"] == outcome
     assert job.known["steps.compare.outputs.exit-code"] == str(code)
     assert ("::warning" in job.printed) is (code == 3 and returned == 0)
+    assert ("::error" in job.printed) is (outcome == "crashed")
     assert "::notice title=stub::printed" in job.printed  # annotations reach the log
     folder = Path(job.known["steps.compare.outputs.folder"])
     assert "told on standard error" in (folder / "log.txt").read_text()
     assert job.run("Summary") == 0
-    if code == 2:
+    if not status:
         assert job.summary.startswith("### canvasbench: nothing was compared\n\n    ")
         assert "    error: told on standard error" in job.summary
     else:

@@ -3,13 +3,13 @@
 import contextlib
 import hashlib
 import shutil
-import signal
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench.interruption import ended_like_interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ def checkout(start: Path) -> Path:
 def source(top: Path, revision: str | None) -> Iterator[Source]:
     """The checkout at `top`, or a worktree of a revision that is removed whatever happens.
 
+    Meanwhile SIGTERM, which ends a cancelled job, unwinds like Ctrl-C.
+
     Args:
         revision: anything that git takes for a commit; None is the checkout as it is.
 
@@ -59,12 +61,13 @@ def source(top: Path, revision: str | None) -> Iterator[Source]:
         ValueError: the revision is not in the repository, or git cannot make a worktree.
     """
     commit = commit_of(top, "HEAD" if revision is None else revision)
-    if revision is None:
-        changes = _git(top, "status", "--porcelain")
-        yield Source("the checkout", top, commit, dirty=bool(changes))
-        return
-    with _ended_like_interrupted(), _worktree(top, revision, commit) as tree:
-        yield Source(revision, tree, commit, dirty=False)
+    with ended_like_interrupted():
+        if revision is None:
+            changes = _git(top, "status", "--porcelain")
+            yield Source("the checkout", top, commit, dirty=bool(changes))
+            return
+        with _worktree(top, revision, commit) as tree:
+            yield Source(revision, tree, commit, dirty=False)
 
 
 @contextlib.contextmanager
@@ -79,19 +82,6 @@ def _worktree(top: Path, revision: str, commit: str) -> Iterator[Path]:
     finally:
         _git(top, "worktree", "remove", "--force", str(tree))
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _ended_like_interrupted() -> Iterator[None]:
-    """SIGTERM, which ends a cancelled job, unwinds like Ctrl-C meanwhile."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def commit_of(top: Path, revision: str) -> str:

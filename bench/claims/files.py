@@ -10,9 +10,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
-import yaml
-
 from bench.claims.claim import Claim, Conditions, Over, Source
+from bench.yaml_files import parse_yaml, read_yaml
 
 _SHIPPED = files("configs") / "claim"
 _NAMES = {str: "text", int: "a whole number", float: "a number", NoneType: "null"}
@@ -36,33 +35,22 @@ def read_claim(name_or_path: str) -> Claim:
     """A shipped claim by name, or one of a user's own by path.
 
     Raises:
-        ValueError: no such claim, no YAML, or a field that is missing, unknown or of a wrong type.
+        ValueError: no such claim, no YAML, or a field that is missing, unknown, there twice or of a
+            wrong type.
     """
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ValueError(f"claim {path} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"claim {path} is no text") from error
-        return _parse(path.stem, text)
+        return _claim(path.stem, read_yaml(path, "claim"))
     if name_or_path not in shipped_names():
         raise ValueError(
             f"claim {name_or_path!r} is unknown; valid: {', '.join(shipped_names())}, "
             "or a .yaml file"
         )
-    return _parse(name_or_path, (_SHIPPED / f"{name_or_path}.yaml").read_text(encoding="utf-8"))
+    text = (_SHIPPED / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    return _claim(name_or_path, parse_yaml(text, f"claim {name_or_path}"))
 
 
-def _parse(name: str, text: str) -> Claim:
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f", line {mark.line + 1}"
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ValueError(f"claim {name} is no YAML: {problem}{line}") from error
+def _claim(name: str, document: Any) -> Claim:
     if not isinstance(document, dict):
         raise ValueError(f"claim {name} holds no mapping")
     parts: dict[str, Any] = {key: value for key, value in document.items() if value is not None}

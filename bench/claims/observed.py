@@ -10,6 +10,7 @@ import pandas as pd
 from bench.claims.claim import Conditions
 from bench.devices import DEVICES, recognised
 from bench.metrics import RATES, request_times
+from bench.phases import COMMITTING, FUSED
 from bench.stats import Interval, process_estimate, ratio_interval
 from bench.store import Run
 from bench.summary import CONTENT
@@ -103,7 +104,13 @@ class Observed:
     def engine(self) -> str:
         """What ran the model, for a sentence."""
         parts = [self.row.get(name) for name in ("backend", "kernels", "execution", "server")]
+        parts.append("commits fused" if self.fuses_commits else None)
         return ", ".join(str(part) for part in parts if part is not None)
+
+    @property
+    def fuses_commits(self) -> bool:
+        """Whether canvases are committed in the next one's first step, as recorded."""
+        return _fuses(self.steps)
 
     @property
     def steps_per_canvas(self) -> float | None:
@@ -134,7 +141,11 @@ class Observed:
         first = _first(self.requests)
         forwards = first["active_row_steps"]
         if metric == "tokens_per_forward_all":
-            counts = _first(self.steps).groupby("request_id").size()
+            if self.steps.empty:
+                return None
+            steps = _first(self.steps)
+            # A fused one counts as a denoise step and as a commit.
+            counts = (1 + (steps["phase"] == FUSED)).groupby(steps["request_id"]).sum()
             forwards = first["request_id"].map(counts)
         if forwards.isna().any():
             return None
@@ -155,8 +166,10 @@ def observe(run: Run) -> list[Observed]:
     """Every point of a run.
 
     Raises:
-        ValueError: no point was finished.
+        ValueError: no point was finished, or the run has lost its requests.
     """
+    if run.requests is None:
+        raise ValueError(f"run {run.path} has no table requests, by which claims are judged")
     tables = [run.requests, run.canvases, run.steps]
     return [
         Observed.of(
@@ -272,9 +285,12 @@ def _commits(requests: pd.DataFrame, steps: pd.DataFrame) -> dict[str, str | Non
     names = ("commit fused with a step", "commit after the last canvas")
     if steps.empty:
         return dict.fromkeys(names)
-    fused = bool((steps["phase"] == "fused").any())
-    own = steps[steps["phase"].isin(["commit", "fused"])].groupby(_REQUEST).size()
+    own = steps[steps["phase"].isin(COMMITTING)].groupby(_REQUEST).size()
     canvases = requests.set_index(_REQUEST)["num_canvases"]
     run = own.reindex(canvases.index, fill_value=0) >= canvases
     said = "run" if run.all() else "skipped" if not run.any() else "skipped at times"
-    return {names[0]: "yes" if fused else "no", names[1]: said}
+    return {names[0]: "yes" if _fuses(steps) else "no", names[1]: said}
+
+
+def _fuses(steps: pd.DataFrame) -> bool:
+    return not steps.empty and bool((steps["phase"] == FUSED).any())

@@ -24,12 +24,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.comparison.environment import MACHINE
 from bench.comparison.metrics import METRICS
 from bench.preregistration import digest
 from bench.stats import MIN_PAIRS, MIN_PROCESSES, check_bound
+from bench.yaml_files import read_yaml
 
 HOST, CONFIG = "host", "config"
 _KEYS = (
@@ -85,10 +84,10 @@ def read_gate(path: Path, expected_sha256: str | None = None) -> Gate:
         expected_sha256: of the gate that was agreed on, or the beginning of it.
 
     Raises:
-        ValueError: it cannot be read, a key is missing, unknown or wrong, another gate was agreed
-            on, or a bound is tighter than what the recorded A/A pairs could detect.
+        ValueError: it cannot be read, a key is missing, unknown, wrong or there twice, another gate
+            was agreed on, or a bound is tighter than what the recorded A/A pairs could detect.
     """
-    document = _mapping(path, _read(path))
+    document = _mapping(path, read_yaml(path, "gate"))
     unknown = [key for key in document if key not in _KEYS]
     if unknown:
         raise ValueError(f"gate {path}: key {unknown[0]!r} is unknown; valid: {', '.join(_KEYS)}")
@@ -113,16 +112,6 @@ def read_gate(path: Path, expected_sha256: str | None = None) -> Gate:
     )
     _refuse_tight(path, gate)
     return gate
-
-
-def _read(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"gate {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0]
-        raise ValueError(f"gate {path} is no YAML: {first}") from error
 
 
 def _mapping(path: Path, found: Any) -> dict[str, Any]:

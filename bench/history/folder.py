@@ -4,6 +4,7 @@ Files are only ever added. So two jobs that add a run at the same time make no c
 a union, and `cat DIR/*.json` is JSON lines. Annotations of known shifts are files of their own.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -152,6 +153,7 @@ def _write(path: Path, plain: Mapping[str, Any]) -> Path:
             os.fsync(file.fileno())
         part.rename(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nor can it be removed where the folder is none
+            part.unlink()
         raise ValueError(f"{path} cannot be written: {error.strerror}") from error
     return path

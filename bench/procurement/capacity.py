@@ -6,6 +6,9 @@ more of them in use than the stated utilisation; requests come at random and wai
 free slot (`bench.procurement.queueing`). Where only a concurrency is stated, every request of its
 95th percentile has a slot and none waits.
 
+The fleet that is bought is the one that is enough in 95 % of draws, and its price is what it costs
+whatever the load turns out to be.
+
 Limits: arrivals in bursts wait longer; a slot of a half-empty batch is quicker than here and takes
 more joules a token; nothing is lost to a device that fails; prompts are as long as those measured.
 """
@@ -16,16 +19,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.procurement.cell import Cell, NumberClass
-from bench.procurement.costs import cost_needs, energy_cost_per_token, hourly_cost, parameters
-from bench.procurement.distribution import at, evenly, mean
+from bench.procurement.costs import cost_needs, parameters
+from bench.procurement.distribution import evenly
+from bench.procurement.fleet import (
+    SAFE_SHARE,
+    Hinge,
+    end_p95,
+    enough_devices,
+    hinges,
+    kept,
+    needed,
+    priced,
+    rate_at_load,
+)
 from bench.procurement.inputs import Inputs, Latency, Load, Offer
 from bench.procurement.laws import Draws
 from bench.procurement.operating_point import OperatingPoint
-from bench.procurement.queueing import SHARE_IN_TIME, devices_in_time
 from bench.procurement.sampling import Numbers, Parameter, from_draws, lacking, no_interval
 
-HOURS_PER_MONTH = 730.5
 _REPLIES = 200
+_MOST_DEVICES = 1_000_000
+_TOO_MANY = f"it takes more than {_MOST_DEVICES:,} devices"
+_OF_SIZE = ("requests_per_s", "utilisation", "first_canvas_s")
+"""Numbers of which it is told how the fleet's size hangs on them; times go together."""
 _TIMES = ("first_canvas_s", "canvas_gap_s", "first_canvas_p95_s", "canvas_gap_p95_s")
 
 
@@ -53,25 +69,45 @@ class RequestTimes:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """A fleet of one offer at one point for the load.
+    """The fleet of one offer at one point that is enough for the load in 95 % of draws, if any is.
 
     Attributes:
-        devices: whole ones; unknown where no number of them keeps the limits.
+        devices: that are bought, whole ones (`fleet.enough_devices`); unknown where no number of
+            them keeps the limits at the point's own numbers.
+        needed: that are enough at the numbers' own values, with the interval of what draws need.
         utilisation: share of the slots in use, on average.
         decided_by: utilisation | waiting | concurrency.
-        device_draws, monthly_draws: of `devices` and `cost_per_month`, aligned over options;
-            infinite where nothing serves.
+        device_draws: (draws,) that are enough; infinite where no number of them is.
+        monthly_draws: (draws,) price of `devices` a month, aligned over options; infinite where
+            they are not enough.
+        hinges: numbers that `devices` hangs on, by their keys, the first most.
         why_none: why there is no such fleet; empty where there is one.
     """
 
     devices: Cell
+    needed: Cell
     utilisation: Cell
     cost_per_month: Cell
     cost_per_mtok: Cell
     decided_by: str
     device_draws: np.ndarray
     monthly_draws: np.ndarray
+    hinges: tuple[Hinge, ...] = ()
     why_none: str = ""
+
+    def share_enough(self, devices: float) -> float:
+        """Of draws in which so many serve the load within its limits."""
+        return float((self.device_draws <= devices).mean())
+
+    @property
+    def share_possible(self) -> float:
+        """Of draws in which some number of devices serves the load within its limits."""
+        return float(np.isfinite(self.device_draws).mean())
+
+    @property
+    def share_served(self) -> float:
+        """Of draws in which the fleet serves the load within its limits."""
+        return 0.0 if self.devices.value is None else self.share_enough(self.devices.value)
 
 
 def time_parameters(point: OperatingPoint) -> dict[str, Parameter]:
@@ -113,7 +149,7 @@ def request_times(
     found = (
         first or point.first_canvas_s,
         gap or point.canvas_gap_s,
-        cell(_end_p95, "s", "95th percentile over the load's reply lengths, no waiting"),
+        cell(end_p95, "s", "95th percentile over the load's reply lengths, no waiting"),
     )
     feasible, reasons = _judged(found, latency)
     return RequestTimes(
@@ -121,18 +157,18 @@ def request_times(
         canvas_gap_p95_s=found[1],
         end_to_end_p95_s=found[2],
         tok_per_s=cell(
-            _rate_at_load,
+            rate_at_load,
             "tok/s",
             "delivered tokens of the load a second and device, every slot in use",
         ),
         feasible=feasible,
-        share_feasible=None if missing else float(_kept(drawn, point, replies, latency).mean()),
+        share_feasible=None if missing else float(kept(drawn, point, replies, latency).mean()),
         reasons=reasons,
     )
 
 
 def capacity(inputs: Inputs, offer: Offer, point: OperatingPoint, draws: Draws) -> Capacity:
-    """The smallest fleet that serves the load in time, and its price.
+    """The fleet that serves the load in time in 95 % of draws, and its price.
 
     Raises:
         ValueError: the inputs state no load.
@@ -145,45 +181,68 @@ def capacity(inputs: Inputs, offer: Offer, point: OperatingPoint, draws: Draws) 
     used = fleet_needs(known, offer, point, load)
     why = _missing_times(point, known, replies) or lacking(used, known)
     if why:
-        return _no_fleet(inputs.currency, why, draws)
+        return _no_fleet(inputs.currency, why, np.full(draws.count, np.inf))
     chosen = {name: known[name] for name in used}
-    fleet = _fleet(_central(chosen), offer, point, load, inputs.latency, replies)
-    drawn = {name: parameter.draw(draws) for name, parameter in chosen.items()}
-    many = _fleet(drawn, offer, point, load, inputs.latency, replies)
-    if not np.isfinite(fleet["devices"][0]):
-        return _no_fleet(
-            inputs.currency, "no number of devices keeps the latency limits", draws, many
-        )
+    central, drawn = _central(chosen), {name: one.draw(draws) for name, one in chosen.items()}
+    own = needed(central, point, load, inputs.latency, replies)
+    many = needed(drawn, point, load, inputs.latency, replies)
+    least = float(own.devices[0])
+    devices = max(least, enough_devices(many.devices))
+    if not devices <= _MOST_DEVICES:
+        is_late = np.isinf(devices)
+        why = "no number of devices keeps the latency limits" if is_late else _TOO_MANY
+        return _no_fleet(inputs.currency, why, many.devices)
+    fleet = priced(central, offer, point, own, np.array([devices]), replies)
+    costs = priced(drawn, offer, point, many, np.full(draws.count, devices), replies)
     why_no_interval = no_interval(chosen)
     kind = NumberClass.ASSUMED
 
     def cell(name: str, unit: str, definition: str) -> Cell:
-        return from_draws(
-            float(fleet[name][0]), many[name], kind, unit, definition, why_no_interval
-        )
+        value = float(fleet[name][0])
+        return from_draws(value, costs[name], kind, unit, definition, why_no_interval)
 
+    most = f"devices that are enough in {100 * SAFE_SHARE:g} % of draws"
     return Capacity(
-        devices=cell("devices", "devices", "smallest fleet that serves the load in time"),
+        devices=Cell(devices, None, None, kind, "devices", most),
+        needed=from_draws(
+            least,
+            many.devices,
+            kind,
+            "devices",
+            "smallest fleet that serves the load in time",
+            why_no_interval,
+        ),
         utilisation=cell("utilisation", "", "share of the fleet's slots in use, on average"),
         cost_per_month=cell(
             "month", f"{inputs.currency}/month", "the fleet and its power, whole devices"
         ),
         cost_per_mtok=cell(
-            "per_mtok", f"{inputs.currency}/Mtok", "the fleet's price over the load's tokens"
+            "per_mtok",
+            f"{inputs.currency}/Mtok",
+            "the fleet's price over what it delivers of the load's tokens",
         ),
-        decided_by=_DECIDED_BY[int(fleet["decided_by"][0])],
-        device_draws=many["devices"],
-        monthly_draws=many["month"],
+        decided_by=_DECIDED_BY[int(own.decided_by[0])],
+        device_draws=many.devices,
+        monthly_draws=np.where(many.devices <= devices, costs["month"], np.inf),
+        hinges=hinges(
+            {chosen[name].key: drawn[name] for name in _OF_SIZE if name in chosen}, many.devices
+        ),
     )
 
 
 def monthly_costs(
-    inputs: Inputs, offer: Offer, point: OperatingPoint, key: str, values: np.ndarray
+    inputs: Inputs,
+    offer: Offer,
+    point: OperatingPoint,
+    key: str,
+    values: np.ndarray,
+    least: float,
 ) -> np.ndarray:
-    """Price of the smallest fleet a month with every number at its own value but one.
+    """Price of a fleet a month with every number at its own value but one.
 
     Args:
         key: of the parameter that takes `values`; one that plays no part changes nothing.
+        least: devices that are there in any case; more where the load needs more.
 
     Returns:
         one cost a value; infinite where no fleet serves, or a number is missing.
@@ -199,7 +258,9 @@ def monthly_costs(
         name: values if known[name].key == key else np.full(len(values), known[name].cell.value)
         for name in used
     }
-    return _fleet(numbers, offer, point, load, inputs.latency, replies)["month"]
+    need = needed(numbers, point, load, inputs.latency, replies)
+    devices = np.maximum(need.devices, least)
+    return priced(numbers, offer, point, need, devices, replies)["month"]
 
 
 def fleet_parameters(inputs: Inputs, offer: Offer, point: OperatingPoint) -> dict[str, Parameter]:
@@ -228,22 +289,19 @@ def fleet_needs(
     return tuple(dict.fromkeys(names))
 
 
-def _no_fleet(
-    currency: str, why: str, draws: Draws, many: Mapping[str, np.ndarray] | None = None
-) -> Capacity:
-    none = np.full(draws.count, np.inf)
-
+def _no_fleet(currency: str, why: str, needs: np.ndarray) -> Capacity:
     def cell(unit: str) -> Cell:
         return Cell(None, None, None, NumberClass.ASSUMED, unit, "", why_unknown=why)
 
     return Capacity(
         devices=cell("devices"),
+        needed=cell("devices"),
         utilisation=cell(""),
         cost_per_month=cell(f"{currency}/month"),
         cost_per_mtok=cell(f"{currency}/Mtok"),
         decided_by="",
-        device_draws=none if many is None else many["devices"],
-        monthly_draws=none if many is None else many["month"],
+        device_draws=needs,
+        monthly_draws=np.full(len(needs), np.inf),
         why_none=why,
     )
 
@@ -256,38 +314,6 @@ def _missing_times(
     if "canvas_gap_s" not in known and replies.max() > point.tokens_per_delivery:
         return f"time between deliveries: {point.canvas_gap_s.why_unknown or 'unknown'}"
     return ""
-
-
-def _gaps(point: OperatingPoint, replies: np.ndarray) -> np.ndarray:
-    """(replies,) deliveries after the first."""
-    return np.asarray(np.maximum(np.ceil(replies / point.tokens_per_delivery), 1) - 1)
-
-
-def _gap_s(p: Numbers) -> np.ndarray:
-    """(draws,) of a gap; 0 where every reply is a single delivery and none is known."""
-    return np.asarray(p.get("canvas_gap_s", np.zeros_like(p["first_canvas_s"])))
-
-
-def _end_p95(p: Numbers, point: OperatingPoint, replies: np.ndarray) -> np.ndarray:
-    gaps = np.quantile(_gaps(point, replies), SHARE_IN_TIME, method="inverted_cdf")
-    return np.asarray(p["first_canvas_p95_s"] + _gap_s(p) * gaps)
-
-
-def _rate_at_load(p: Numbers, point: OperatingPoint, replies: np.ndarray) -> np.ndarray:
-    mean_s = p["first_canvas_s"] + _gap_s(p) * _gaps(point, replies).mean()
-    return np.asarray(point.batch_size * replies.mean() / mean_s)
-
-
-def _kept(p: Numbers, point: OperatingPoint, replies: np.ndarray, latency: Latency) -> np.ndarray:
-    """(draws,) whether every stated limit is kept without waiting."""
-    kept = np.ones(len(p["first_canvas_s"]), dtype=bool)
-    if latency.first_canvas_s is not None:
-        kept &= p["first_canvas_p95_s"] <= latency.first_canvas_s
-    if latency.canvas_gap_s is not None and "canvas_gap_p95_s" in p:
-        kept &= p["canvas_gap_p95_s"] <= latency.canvas_gap_s
-    if latency.end_to_end_s is not None:
-        kept &= _end_p95(p, point, replies) <= latency.end_to_end_s
-    return kept
 
 
 def _judged(cells: Sequence[Cell], latency: Latency) -> tuple[bool | None, tuple[str, ...]]:
@@ -306,51 +332,3 @@ def _judged(cells: Sequence[Cell], latency: Latency) -> tuple[bool | None, tuple
             broken.append(f"{name} {cell.value:.3g} s > {limit:g} s")
     feasible = False if broken else None if unknown else True
     return feasible, (*broken, *unknown)
-
-
-def _fleet(
-    p: Numbers,
-    offer: Offer,
-    point: OperatingPoint,
-    load: Load,
-    latency: Latency,
-    replies: np.ndarray,
-) -> dict[str, np.ndarray]:
-    """(draws,) of devices, utilisation, month, per_mtok and what decided."""
-    service = p["first_canvas_s"][:, None] + _gap_s(p)[:, None] * _gaps(point, replies)
-    service_s = service.mean(axis=1)
-    slots, count = point.batch_size, len(service_s)
-    devices, waits = np.ones(count), np.zeros(count, dtype=bool)
-    decided = np.zeros(count)
-    busy = np.zeros(count)
-    if load.requests_per_s is not None:
-        busy = p["requests_per_s"] * service_s
-        needed = np.maximum(np.ceil(busy / (slots * p["utilisation"]) - 1e-9), 1)
-        devices = devices_in_time(needed, busy, service, p["first_canvas_p95_s"], slots, latency)
-        waits = devices > needed
-        decided[waits] = 1
-    if load.concurrency is not None:
-        at_once = np.ceil(at(load.concurrency, SHARE_IN_TIME) / slots)
-        decided[devices < at_once] = 2
-        devices = np.maximum(devices, at_once)
-        if load.requests_per_s is None:
-            busy = np.full(count, mean(load.concurrency))
-    devices = np.where(_kept(p, point, replies, latency), devices, np.inf)
-    used = busy / (devices * slots)
-    rate = busy / service_s * replies.mean()  # delivered tok/s of the whole load
-    numbers = dict(p)
-    # A token of the load takes the device's power for as long as it takes, not as measured.
-    slowed = p["system_tok_per_s"] / _rate_at_load(p, point, replies)
-    is_rented = offer.is_rented
-    energy = energy_cost_per_token(numbers, is_rented=is_rented) * slowed
-    with np.errstate(invalid="ignore"):
-        hourly = devices * hourly_cost(numbers, is_rented=is_rented, used=used)
-        hourly = hourly + rate * 3600 * energy
-    hourly = np.where(np.isfinite(devices), hourly, np.inf)
-    return {
-        "devices": devices,
-        "utilisation": used,
-        "month": hourly * HOURS_PER_MONTH,
-        "per_mtok": 1e6 * hourly / (rate * 3600),
-        "decided_by": decided,
-    }

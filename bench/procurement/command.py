@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -14,23 +15,27 @@ from bench.procurement.inputs import Inputs, Quality, read_inputs
 from bench.procurement.listing import tables
 from bench.procurement.listing_beside import inputs_table
 from bench.procurement.marks import Stamp
-from bench.procurement.measured import RANDOM_WEIGHTS, measured_points
+from bench.procurement.measured import RANDOM_WEIGHTS, measured_points, with_others_named
 from bench.procurement.memory_fit import MemoryShape
 from bench.procurement.operating_point import OperatingPoint
 from bench.procurement.page import Page, Section, html
 from bench.procurement.pictures import PICTURES
 from bench.procurement.projection import projector
+from bench.procurement.replies import Reply, measured_replies
 from bench.procurement.study import Study, studied
 from bench.procurement.tables import DataTable, write_tables
 from bench.procurement.told import summary
 from bench.procurement.told_limits import definitions, notices
 from bench.redact import redact
-from bench.report.figures import house_style
+from bench.report.cells import left_to_right
+from bench.report.figures import drawable, house_style
 from bench.report.html import embedded
 from bench.report.style import NOT_AVAILABLE, plural
 from bench.store import Run, open_run
 
 ANSWERED, NOT_ANSWERED = 0, 3
+_LONGEST = 400
+"""Characters of all labels together below a figure."""
 
 
 def procure(inputs_file: Path, run_folders: Sequence[Path], out: Path, *, as_json: bool) -> int:
@@ -43,7 +48,7 @@ def procure(inputs_file: Path, run_folders: Sequence[Path], out: Path, *, as_jso
         ValueError: bad inputs, a run that is not usable, or a folder that cannot be written to.
     """
     inputs = read_inputs(inputs_file)
-    runs = [open_run(folder) for folder in run_folders]
+    runs = opened(run_folders)
     study = study_of(inputs, runs)
     try:
         path = write_report(study, inputs_file, runs, out)
@@ -54,11 +59,25 @@ def procure(inputs_file: Path, run_folders: Sequence[Path], out: Path, *, as_jso
         print(json.dumps({**plain(study), "report": str(path), "exit_code": code}, indent=1))
         return code
     said = summary(study)
-    print(said.answer)
-    for sentence in (*said.lead, *said.certainty):
-        print(sentence)
-    print(f"report: {path}")
+    left_out = (f"Left out: {reason}" for reason in study.left_out)
+    for sentence in (said.answer, *said.lead, *said.certainty, *left_out, f"report: {path}"):
+        print(left_to_right(sentence, keep=" "))
     return code
+
+
+def opened(folders: Sequence[Path]) -> list[Run]:
+    """The runs of different folders.
+
+    Raises:
+        ValueError: a folder is no run, or was given twice.
+    """
+    found: dict[Path, Run] = {}
+    for folder in folders:
+        place = folder.resolve()
+        if place in found:
+            raise ValueError(f"run {folder} is given twice; give each run once")
+        found[place] = open_run(folder)
+    return list(found.values())
 
 
 def study_of(inputs: Inputs, runs: Sequence[Run]) -> Study:
@@ -73,19 +92,22 @@ def study_of(inputs: Inputs, runs: Sequence[Run]) -> Study:
     points: list[OperatingPoint] = []
     left_out: list[str] = []
     curves: list[Curve] = []
+    replies: list[Reply] = []
+    offered = {name for offer in inputs.offers for name in (offer.device, offer.reported_as)}
     for run in runs:
         found, unused = measured_points(run)
+        strange = Counter(point.device for point in found if point.device not in offered)
+        left_out += [
+            f"run {run.path}: its device {device} is not offered ({plural(count, 'point')})"
+            for device, count in strange.items()
+        ]
         points += found
         left_out += unused
         curves += measured_curves(run)
+        replies += measured_replies(run)
     check_comparable(points)
+    points = with_others_named(points)
     check_quality(points, inputs.quality)
-    offered = {name for offer in inputs.offers for name in (offer.device, offer.reported_as)}
-    left_out += [
-        f"{point.source}: its device {point.device} is not offered"
-        for point in points
-        if point.device not in offered
-    ]
 
     @cache
     def shape(model: str) -> MemoryShape | None:
@@ -95,7 +117,13 @@ def study_of(inputs: Inputs, runs: Sequence[Run]) -> Study:
             return None
 
     return studied(
-        inputs, points, curves, projector(cache(released_work)), shape, left_out=left_out
+        inputs,
+        points,
+        curves,
+        projector(cache(released_work)),
+        shape,
+        replies=replies,
+        left_out=left_out,
     )
 
 
@@ -147,7 +175,7 @@ def write_report(study: Study, inputs_file: Path, runs: Sequence[Run], out: Path
     write_tables([*found.values(), entered], out / "tables")
     plots = out / "plots"
     plots.mkdir(parents=True, exist_ok=True)
-    labels = ", ".join(offer.label for offer in study.inputs.offers)
+    labels = drawable(", ".join(offer.label for offer in study.inputs.offers), _LONGEST)
     sections = []
     with house_style():
         for picture in PICTURES:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.devices import DEVICES, recognised
 from bench.metrics import request_times
+from bench.phases import FUSED
 from bench.procurement.cell import Cell, NumberClass
 from bench.procurement.operating_point import OperatingPoint
 from bench.procurement.process_draws import log_sd
@@ -31,6 +32,9 @@ _SAME = (
     "max_new_tokens",
     "max_denoising_steps",
     "early_stop",
+    "commit_mode",
+    "vocabulary",
+    "min_belief",
 )
 """Columns of `points` in which those of one curve agree."""
 
@@ -134,7 +138,7 @@ def _measured(run: Run, group: pd.DataFrame, metric: Metric) -> Curve | None:
         steps=float(first["max_denoising_steps"]) if is_forced else None,
         batch_sizes=tuple(int(size) for size in ordered["batch_size"]),
         values=tuple(tuple(values[process] for values in known) for process in shared),
-        source=str(run.path),
+        source=f"{run.path}{', commits fused' * (first['commit_mode'] == FUSED)}",
     )
 
 

@@ -1,17 +1,17 @@
 """A YAML file read key by key: every mistake is one line with the path of its key."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from bench.procurement.cell import Cell, NumberClass
 from bench.procurement.laws import Law, Triangular, Uniform
+from bench.report.cells import visible
 
 _LIMITS = ("low", "mode", "high")
 _WORDS = ("class", "source")
+_LARGEST = 1e12
+"""Of any number: what is beyond is a slip of the pen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,40 +26,6 @@ ABOVE_ZERO = Rule(lambda value: value > 0, "above 0")
 NOT_NEGATIVE = Rule(lambda value: value >= 0, "0 or more")
 SHARE = Rule(lambda value: 0 < value <= 1, "above 0 and at most 1")
 AT_LEAST_ONE = Rule(lambda value: value >= 1, "1 or more")
-
-
-class _NoDuplicates(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML without the rule that the last of two equal keys silently wins."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> Any:
-    """The document of a YAML file.
-
-    Raises:
-        ValueError: it cannot be read or is no YAML.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_NoDuplicates)
-    except OSError as error:
-        raise ValueError(f"inputs {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"inputs {path} is no text") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f", line {mark.line + 1}"
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ValueError(f"inputs {path} is no YAML: {problem}{line}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +70,11 @@ class Entries:
         return Entries.of(self.where, self.key(key), self.given[key], valid)
 
     def text(self, key: str, default: str = "") -> str:
+        """Text of which every character shows: none moves a terminal's or a reader's eye."""
         found = self.given.get(key, default)
         if not isinstance(found, str):
             raise ValueError(f"{self.at(key)} is {found!r}; it must be text")
-        return found
+        return visible(found, keep=" ")
 
     def flag(self, key: str) -> bool:
         """False where it is missing."""
@@ -190,6 +157,8 @@ class Entries:
         if not is_number or not abs(float(given)) < float("inf"):  # type: ignore[arg-type]
             raise ValueError(f"{place} is {given!r}; it must be a number {rule.words}")
         value = float(given)  # type: ignore[arg-type]
+        if value > _LARGEST:
+            raise ValueError(f"{place} is {value:g}; it must be at most {_LARGEST:g}")
         if not rule.holds(value):
             raise ValueError(f"{place} is {value:g}; it must be {rule.words}")
         return value

@@ -32,20 +32,16 @@ A number is X, {value: X}, {low: X, high: Y} or {low: X, mode: Y, high: Z}, with
 unless stated) and `source`. Without a mode every value of the range is as likely as another.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.devices import device
 from bench.procurement.cell import Cell
 from bench.procurement.distribution import Distribution, parse
-from bench.procurement.entries import (
-    ABOVE_ZERO,
-    AT_LEAST_ONE,
-    NOT_NEGATIVE,
-    SHARE,
-    Entries,
-    read_yaml,
-)
+from bench.procurement.entries import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Entries
+from bench.report.cells import visible
+from bench.yaml_files import read_yaml
 
 _KEYS = (
     "title",
@@ -178,7 +174,7 @@ def read_inputs(path: Path) -> Inputs:
     Raises:
         ValueError: one line for the first mistake: its key, its value and what is valid.
     """
-    return parse_inputs(read_yaml(path), f"inputs {path}")
+    return parse_inputs(read_yaml(path, "inputs"), f"inputs {path}")
 
 
 def parse_inputs(document: object, where: str = "inputs") -> Inputs:
@@ -196,6 +192,7 @@ def parse_inputs(document: object, where: str = "inputs") -> Inputs:
         raise ValueError(f"{top.at('offers')} is missing; name at least one device with its price")
     utilisation = _utilisation(top)
     found = tuple(_offer(offers, name, currency, utilisation) for name in offers.given)
+    _refuse_twins(offers, found)
     bought = next((offer.name for offer in found if not offer.is_rented), None)
     power_price = top.number(
         "power_price_per_kwh",
@@ -226,6 +223,18 @@ def _utilisation(entries: Entries) -> Cell | None:
         unit="",
         definition="share of the paid hours in which the device delivers at its measured rate",
     )
+
+
+def _refuse_twins(offers: Entries, found: Sequence[Offer]) -> None:
+    """Refuses offers that a report could not tell apart."""
+    first: dict[str, str] = {}
+    for offer in found:
+        other = first.setdefault(offer.label, offer.name)
+        if other != offer.name:
+            raise ValueError(
+                f"{offers.at(offer.name)}.label is {offer.label!r}, as that of {other}; give each"
+                " offer a label of its own"
+            )
 
 
 def _offer(offers: Entries, name: str, currency: str, utilisation: Cell | None) -> Offer:
@@ -293,7 +302,7 @@ def _offer(offers: Entries, name: str, currency: str, utilisation: Cell | None) 
         )
     return Offer(
         name=name,
-        label=own.text("label") or name,
+        label=own.text("label") or visible(name, keep=" "),
         device=listed or None,
         reported_as=reported or None,
         price_per_hour=price,

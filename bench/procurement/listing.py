@@ -4,9 +4,10 @@ import math
 from dataclasses import replace
 
 from bench.procurement.cell import Cell
+from bench.procurement.fleet import SAFE_SHARE
 from bench.procurement.inputs import Inputs
 from bench.procurement.listing_beside import crossings, published, replies
-from bench.procurement.study import SAFE_SHARE, Finalist, Judged, Study
+from bench.procurement.study import Finalist, Judged, Study
 from bench.procurement.tables import Column, DataTable, Value
 from bench.procurement.words import key_words
 from bench.report.style import tidy
@@ -16,6 +17,8 @@ _LATENCIES = (
     ("canvas_gap_p95_s", "gap p95", "s"),
     ("end_to_end_p95_s", "end to end p95", "s"),
 )
+NEEDED = "devices_needed"
+"""Key of the column with the fleet that the stated numbers ask for."""
 _WHO = (
     Column("offer", "offer", is_text=True),
     Column("run_as", "run as", is_text=True),
@@ -46,6 +49,7 @@ def ranking(study: Study) -> DataTable:
     columns = (
         *_WHO,
         Column("devices", "devices", on_page=has_load, is_count=True),
+        Column(NEEDED, "as stated it takes", "devices", on_page=has_load, is_count=True),
         Column("cost_per_month", "cost", f"{currency} a month", on_page=has_load),
         Column("cost_per_mtok", "cost", f"{currency} a million tokens"),
         Column("end_to_end_p95_s", "end to end p95", "s", on_page=has_load),
@@ -59,7 +63,8 @@ def ranking(study: Study) -> DataTable:
     if has_load:
         caption = (
             "The cheapest way to run each offer in each decoding that keeps every limit in at "
-            f"least {tidy(100 * SAFE_SHARE)} % of draws, or just the cheapest where none does. The "
+            f"least {tidy(100 * SAFE_SHARE)} % of draws, or just the cheapest where none does, by "
+            f"the fleet that is enough in {tidy(100 * SAFE_SHARE)} % of draws, if any is. The "
             "cheapest of all stands first in any case."
         )
     chosen = next((i for i, each in enumerate(study.finalists) if each is study.best), None)
@@ -72,7 +77,8 @@ def _ranking_row(finalist: Finalist, *, is_best: bool) -> tuple[Value, ...]:
     return (
         *_who(judged),
         None if fleet is None else fleet.devices,
-        None if fleet is None else _briefly(fleet.cost_per_month),
+        None if fleet is None else _briefly(fleet.needed),
+        None if fleet is None else fleet.cost_per_month,
         judged.cells["cost_per_mtok"] if fleet is None else _briefly(fleet.cost_per_mtok),
         None if times is None else times.end_to_end_p95_s,
         judged.cells["joules_per_token"],
@@ -83,15 +89,21 @@ def _ranking_row(finalist: Finalist, *, is_best: bool) -> tuple[Value, ...]:
 
 
 def _briefly(cell: Cell) -> Cell:
-    """Without the reason why there is no interval, which the number of devices states already."""
+    """Without the reason why there is no interval, which the month's cost states already."""
     return replace(cell, why_no_interval="no interval" if cell.why_no_interval else "")
 
 
 def ways(study: Study) -> DataTable:
     """Every way that fits its device, with what it costs, takes and keeps."""
     currency = study.inputs.currency
+    has_load = study.inputs.load is not None
     costs = (
-        Column("cost_per_mtok", "cost", f"{currency} a million tokens"),
+        Column(
+            "cost_per_mtok",
+            "cost at the stated utilisation" if has_load else "cost",
+            f"{currency} a million tokens",
+            on_page=not has_load,
+        ),
         Column("cost_per_correct_answer", "cost", f"{currency} a correct answer", on_page=False),
     )
     energies = (
@@ -104,6 +116,8 @@ def ways(study: Study) -> DataTable:
         *_WHO,
         Column("class", "class", is_text=True, on_page=False),
         Column("delivered_tok_per_s", "delivered", "tok/s"),
+        Column("devices", "devices", on_page=has_load, is_count=True),
+        Column("fleet_cost_per_mtok", "cost", f"{currency} a million tokens", on_page=has_load),
         *costs,
         *(Column(key, name, unit) for key, name, unit in _LATENCIES),
         Column("is_allowed", "keeps every limit"),
@@ -126,6 +140,8 @@ def ways(study: Study) -> DataTable:
                 *_who(judged),
                 str(point.kind),
                 point.system_tok_per_s,
+                None if judged.fleet is None else judged.fleet.devices,
+                None if judged.fleet is None else judged.fleet.cost_per_mtok,
                 *(judged.cells[column.key] for column in costs),
                 *(None if times is None else getattr(times, key) for key, _, _ in _LATENCIES),
                 judged.is_allowed,

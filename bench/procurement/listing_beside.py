@@ -51,17 +51,21 @@ def replies(study: Study) -> DataTable:
     columns = (
         Column("device", "device", is_text=True),
         Column("precision", "precision", is_text=True),
+        Column("prompt_tokens", "prompt", "tokens"),
+        Column("steps", "steps", "a canvas"),
         Column("tokens", "sooner up to", "tokens"),
         Column("windows", "sooner at lengths", is_text=True),
     )
     rows = tuple(
         (
-            device_label(device),
-            precision,
-            length.tokens,
-            ", ".join(f"{first:,} to {last:,}" for first, last in length.windows) or "none",
+            device_label(each.device),
+            each.precision,
+            each.prompt_tokens,
+            each.steps,
+            each.length.tokens,
+            ", ".join(f"{first:,} to {last:,}" for first, last in each.length.windows) or "none",
         )
-        for device, precision, length in study.replies
+        for each in study.replies
     )
     caption = "Replies that the autoregressive sibling has finished sooner, one request at a time."
     return DataTable("replies", caption, columns, rows)

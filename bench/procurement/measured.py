@@ -5,7 +5,8 @@ same kind; those of a served load's rate and energy for other processes alone. N
 process have none. Quality is unknown with random weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 
 from bench.devices import DEVICES, recognised
 from bench.metrics.speed import request_times, system_rate
+from bench.phases import FUSED
 from bench.procurement.cell import Cell, NumberClass
 from bench.procurement.estimates import (
     FEW_PROMPTS,
@@ -27,6 +29,10 @@ from bench.procurement.operating_point import OperatingPoint
 from bench.store import Run
 
 RANDOM_WEIGHTS = "random weights: nobody's answers"
+MEASURED_TOO = "the same way was measured in"
+"""How the note begins of a point that is not the only one of its way."""
+EXACT = "exact"
+"""The `vocabulary` of points whose logits are the model's own."""
 _FIXED_WORK, _SERVED = "fixed_work", "openai"
 _BATCH_RATE = "delivered tokens of the whole batch a second, prefill included"
 _SERVED_RATE = "delivered tokens of all connections over the seconds of the load"
@@ -36,7 +42,8 @@ def measured_points(run: Run) -> tuple[list[OperatingPoint], list[str]]:
     """Every valid point of a run, and why others were left out.
 
     Raises:
-        ValueError: the run is a rehearsal or a simulation, or none of its points is usable.
+        ValueError: the run is a rehearsal or a simulation, one of its points did not do the
+            model's exact work, or none is usable.
     """
     configs = run.info.get("config") or {}
     if any(isinstance(config, dict) and config.get("rehearsal") for config in configs.values()):
@@ -48,8 +55,9 @@ def measured_points(run: Run) -> tuple[list[OperatingPoint], list[str]]:
     if (table["backend"] == "simulated").any():
         raise ValueError(f"run {run.path} is a simulation; no device was measured")
     found, left_out = [], []
-    for values in table.to_dict("records"):
-        row = {str(name): value for name, value in values.items()}
+    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    _refuse_inexact(run, rows)
+    for row in rows:
         tables = {
             name: pd.DataFrame() if whole is None else whole[whole["point_id"] == row["point_id"]]
             for name, whole in (
@@ -67,6 +75,45 @@ def measured_points(run: Run) -> tuple[list[OperatingPoint], list[str]]:
     if not found:
         raise ValueError(f"run {run.path} has no usable point: {'; '.join(left_out)}")
     return found, left_out
+
+
+def with_others_named(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
+    """The points, with a note in each that says where the same way was measured as well.
+
+    Processes of several runs are no sample of one population: code, driver and machine may differ.
+    """
+    same: dict[tuple[object, ...], list[str]] = {}
+    for point in points:
+        same.setdefault(_way(point), []).append(point.source)
+    return [
+        replace(point, notes=(*point.notes, f"{MEASURED_TOO} {', '.join(others)}; not pooled"))
+        if (others := [source for source in same[_way(point)] if source != point.source])
+        else point
+        for point in points
+    ]
+
+
+def _way(point: OperatingPoint) -> tuple[object, ...]:
+    return point.device, point.decoding, point.precision, point.batch_size
+
+
+def _refuse_inexact(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses points that left out work which the model asks for.
+
+    Raises:
+        ValueError: logits by another arithmetic than the model's, or beliefs cut off.
+    """
+    for row in rows:
+        vocabulary, belief = row.get("vocabulary"), _known(row.get("min_belief")) or 0.0
+        for setting, is_exact, valid in (
+            (f"vocabulary={vocabulary}", pd.isna(vocabulary) or vocabulary == EXACT, EXACT),
+            (f"sampler.min_belief={belief:g}", belief == 0, "0"),
+        ):
+            if not is_exact:
+                raise ValueError(
+                    f"run {run.path} {row['point_id']} was measured with {setting}, which is not"
+                    f" the model's exact work; give runs with {setting.partition('=')[0]}={valid}"
+                )
 
 
 def _why_not(row: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> str:
@@ -112,7 +159,7 @@ def _point(run: Run, row: Mapping[str, Any], tables: Mapping[str, pd.DataFrame])
         return found.cell(unit=unit, definition=definition, source=source)
 
     return OperatingPoint(
-        device=_device(row),
+        device=device_of(row),
         label=f"{row['decoding']} {row['precision']}, "
         + (f"{at_once} connections" if served else f"batch {at_once}"),
         decoding=str(row["decoding"]),
@@ -120,7 +167,7 @@ def _point(run: Run, row: Mapping[str, Any], tables: Mapping[str, pd.DataFrame])
         batch_size=at_once,
         prompt_tokens=round(float(requests["prompt_tokens"].mean())),
         reply_tokens=round(float(requests["delivered_tokens"].mean())),
-        steps=_steps(tables["canvases"]),
+        steps=mean_steps(tables["canvases"]),
         kind=NumberClass.MEASURED,
         source=source,
         system_tok_per_s=rate.cell(
@@ -255,7 +302,8 @@ def _tokens_per_correct(
     )
 
 
-def _steps(canvases: pd.DataFrame) -> float | None:
+def mean_steps(canvases: pd.DataFrame) -> float | None:
+    """Denoise steps a canvas; None where there is none."""
     return _known(canvases["steps"].mean()) if len(canvases) else None
 
 
@@ -269,7 +317,7 @@ def _at_floor(
     tokens_per_step = 1.0
     if row["decoding"] == "diffusion":
         first = tables["requests"]
-        steps, canvases = _steps(tables["canvases"]), float(first["num_canvases"].sum())
+        steps, canvases = mean_steps(tables["canvases"]), float(first["num_canvases"].sum())
         if not steps or not canvases:
             return None
         tokens_per_step = float(first["delivered_tokens"].sum()) / canvases / steps
@@ -280,6 +328,8 @@ def _notes(row: Mapping[str, Any]) -> tuple[str, ...]:
     found = []
     if row["weights"] == "dummy":
         found.append("random weights: a speed of this shape, not of answers")
+    if row.get("commit_mode") == FUSED:
+        found.append("commits are fused with the next canvas's first step")
     if row["emulated"]:
         found.append("emulated precision: ratios between precisions say nothing about GPUs")
     if row["validity"] == "low_validity":
@@ -294,7 +344,7 @@ def _work(row: Mapping[str, Any]) -> str:
     return f"{row['workload']} with eos_policy={row['eos_policy']}"
 
 
-def _device(row: Mapping[str, Any]) -> str:
+def device_of(row: Mapping[str, Any]) -> str:
     """The listed name of a run's device, or what the run calls it: a processor by its own name."""
     reported = str(row["device"])
     listed = recognised(reported)

@@ -132,38 +132,6 @@ def memory_fit(
     )
 
 
-def largest_batch(
-    shape: MemoryShape,
-    precision: str,
-    *,
-    context_tokens: int,
-    reply_tokens: int,
-    memory_bytes: float,
-) -> int:
-    """The largest batch that fits; 0 where one request does not."""
-
-    def fits(batch_size: int) -> bool:
-        return memory_fit(
-            shape,
-            precision,
-            batch_size=batch_size,
-            context_tokens=context_tokens,
-            reply_tokens=reply_tokens,
-            memory_bytes=memory_bytes,
-        ).fits
-
-    if not fits(1):
-        return 0
-    high = 2
-    while fits(high):
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
-
-
 def kv_bytes(shape: MemoryShape, batch_size: int, positions: int) -> int:
     """Keys and values of a cache for so many positions a row, as `model.kv_cache` allocates it.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.procurement.cell import Cell
+from bench.procurement.cell import Cell, NumberClass
 from bench.procurement.listing import cost_unit
 from bench.procurement.marks import Series, Stamp
 from bench.procurement.pictures_crossing import crossing
@@ -24,13 +24,15 @@ from bench.procurement.plots_cost import (
     plot_memory,
     plot_sensitivity,
 )
-from bench.procurement.study import Judged, Study
+from bench.procurement.study import Judged, Study, is_safe
 from bench.procurement.ways import DECODINGS
 from bench.procurement.words import key_words
-from bench.report.figures import Plot
+from bench.report.figures import Plot, drawable
 from bench.report.style import digits, plural, tidy
 
 _MOST_SWINGS = 10
+_LONGEST = 160
+"""Characters of a title."""
 _PARTS = (
     ("weights_bytes", "weights"),
     ("kv_bytes", "keys and values"),
@@ -62,7 +64,9 @@ def throughput(study: Study, stamp: Stamp) -> Plot:
     if fastest is not None:
         rate = fastest.way.point.system_tok_per_s
         title = f"{fastest.way.name} delivers most: {digits(rate.value)} tok/s, {rate.kind}"
-    return plot_throughput(stamp, panels, title=title, floors_of=" and ".join(sorted(precisions)))
+    return plot_throughput(
+        stamp, panels, title=drawable(title, _LONGEST), floors_of=" and ".join(sorted(precisions))
+    )
 
 
 def energy(study: Study, stamp: Stamp) -> Plot:
@@ -74,27 +78,30 @@ def energy(study: Study, stamp: Stamp) -> Plot:
         least = min(known, key=lambda j: j.way.point.joules_per_token.value or 0)
         joules = least.way.point.joules_per_token
         title = f"{least.way.name} takes least: {digits(joules.value)} J a token, {joules.kind}"
-    return plot_energy(stamp, panels, title=title)
+    return plot_energy(stamp, panels, title=drawable(title, _LONGEST))
 
 
 def cost(study: Study, stamp: Stamp) -> Plot:
-    """Cost a million tokens against latency for every way."""
+    """Cost a million tokens against latency for every way, with a load by its fleet."""
     inputs = study.inputs
     waits = [(judged, _wait(judged)) for judged in study.judged]
     known = [
         (judged, latency)
         for judged, latency in waits
-        if latency is not None and latency.value and judged.cells["cost_per_mtok"].value
+        if latency is not None and latency.value and _cost(judged).value
     ]
-    front = _front([(w.value or 0.0, _cost(judged)) for judged, w in known])
+    sure = [index for index, (judged, _) in enumerate(known) if _is_sure(judged)]
+    runners = sure or range(len(known))
+    places = [(known[i][1].value or 0.0, _cost(known[i][0]).value or 0.0) for i in runners]
+    front = {runners[i] for i in _front(places)}
     best = None if study.best is None else study.best.judged.way.name
     trades = [
         Trade(
             label=judged.way.name,
             of=_series(judged),
             latency=_bare(latency, judged),
-            cost=_bare(judged.cells["cost_per_mtok"], judged),
-            is_allowed=judged.is_allowed,
+            cost=_bare(_cost(judged), judged),
+            is_allowed=_is_sure(judged),
             is_front=index in front,
             is_chosen=judged.way.name == best,
         )
@@ -103,10 +110,11 @@ def cost(study: Study, stamp: Stamp) -> Plot:
     return plot_cost(
         stamp,
         trades,
-        title=f"{len(front)} of {plural(len(trades), 'way')} have none that is cheaper and quicker"
+        title=f"{len(front)} of {plural(len(runners), 'safe way' if sure else 'way')} have none "
+        "that is cheaper and quicker"
         if trades
         else "Cost against latency",
-        currency=inputs.currency,
+        currency=drawable(inputs.currency),
         latency="end to end, 95th percentile" if inputs.load else "time to the first delivery",
         objective_s=inputs.latency.end_to_end_s if inputs.load else inputs.latency.first_canvas_s,
     )
@@ -153,9 +161,9 @@ def sensitivity(study: Study, stamp: Stamp) -> Plot:
         stamp,
         swings,
         base=None if best is None else best.judged.cost,
-        title=title,
-        unit=cost_unit(study.inputs),
-        endless=[key_words(bar.key, study.inputs, found) for bar in endless],
+        title=drawable(title, _LONGEST),
+        unit=drawable(cost_unit(study.inputs)),
+        endless=[drawable(key_words(bar.key, study.inputs, found), _LONGEST) for bar in endless],
     )
 
 
@@ -193,7 +201,8 @@ PICTURES = (
     Picture(
         "sensitivity",
         "What matters most",
-        "The longer a bar, the more it pays to know that number better before signing.",
+        "The longer a bar, the more it pays to know that number better before signing. A fleet "
+        "is large enough for 95 % of draws already: load and speed add to it beyond those.",
         sensitivity,
         ("sensitivity",),
     ),
@@ -280,8 +289,16 @@ def _wait(judged: Judged) -> Cell | None:
     )
 
 
-def _cost(judged: Judged) -> float:
-    return judged.cells["cost_per_mtok"].value or float("inf")
+def _is_sure(judged: Judged) -> bool:
+    return judged.is_allowed is True and is_safe(judged)
+
+
+def _cost(judged: Judged) -> Cell:
+    """A million tokens: of the load by the way's fleet, or of one device without a load."""
+    if judged.times is None:
+        return judged.cells["cost_per_mtok"]
+    unknown = Cell(None, None, None, NumberClass.ASSUMED, "", "", why_unknown="no fleet")
+    return unknown if judged.fleet is None else judged.fleet.cost_per_mtok
 
 
 def _front(points: Sequence[tuple[float, float]]) -> set[int]:

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter
 
 from bench.procurement.cell import Cell, weakest
 from bench.procurement.marks import FEW_TICKS, PLAIN_TICKS, Series, draw_number, legend_of
+from bench.procurement.naming import Name, name_points
 from bench.report.figures import Origin, Plot, drawable, empty, framed, strip_frame
 from bench.report.style import INK, MUTED, PAPER, TASK_COLOURS, digits
 
@@ -21,7 +22,14 @@ _MEMORY_COLOURS = {
     "canvases": "#56B4E9",
     "overhead": "#CC79A7",
 }
-_HALO = [Stroke(linewidth=2.5, foreground=PAPER), Normal()]
+_RING: Any = {
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 14,
+    "markerfacecolor": "none",
+    "markeredgecolor": INK,
+    "markeredgewidth": 1.8,
+}
 _CHANGING, _CALM = "#D55E00", "#8d99a6"
 
 
@@ -30,15 +38,15 @@ class Trade:
     """One way to run a device: what a token costs and how long a user waits.
 
     Attributes:
-        is_allowed: meets the objective; None where that is not known.
-        is_front: nothing allowed or known is both cheaper and quicker.
+        is_allowed: serves within the limits often enough to be recommended.
+        is_front: nothing that may be recommended is both cheaper and quicker.
     """
 
     label: str
     of: Series
     latency: Cell
     cost: Cell
-    is_allowed: bool | None
+    is_allowed: bool
     is_front: bool
     is_chosen: bool = False
 
@@ -85,10 +93,11 @@ def plot_cost(
         4.3,
         title=title,
         units=f"{currency} a million delivered tokens against {latency}; both axes are "
-        "logarithmic. Every way to run a device is a point.",
-        caption="Joined: nothing is both cheaper and quicker (Pareto front). Pale: beyond the "
-        "latency objective, or not known to keep what was asked. Marks tell how a way's speed is "
-        "known; every cost holds the stated prices and utilisation, too.",
+        "logarithmic. Every way that has both is a point.",
+        caption="Joined: nothing is both cheaper and quicker (Pareto front). Ringed: the "
+        "recommended way. Pale: keeps the limits in too few draws, or is not known to keep what "
+        "was asked. Marks tell how a way's speed is known; every cost holds the stated prices and "
+        "utilisation, too. With a load the cost is that of the fleet.",
         legend_in=0.28,
     )
     axes = plot.figure.subplots()
@@ -105,7 +114,7 @@ def plot_cost(
         drawstyle="steps-post",
     )
     for trade in known:
-        draw_number(axes, trade.latency, trade.cost, trade.of, faded=trade.is_allowed is not True)
+        draw_number(axes, trade.latency, trade.cost, trade.of, faded=not trade.is_allowed)
     if objective_s is not None:
         axes.axvline(objective_s, color=INK, linewidth=0.9)
         axes.annotate(
@@ -124,9 +133,24 @@ def plot_cost(
         axis.set_minor_formatter(FEW_TICKS)
         axis.set_tick_params(which="minor", labelsize=8, length=0)
     strip_frame(axes, grid="both")
-    _label(axes, [*front, *(t for t in known if t.is_chosen and not t.is_front)])
+    chosen = [trade for trade in known if trade.is_chosen]
+    for trade in chosen:
+        axes.plot(_latency(trade), _cost(trade), **_RING, zorder=4)
+    places = [(_latency(trade), _cost(trade)) for trade in known]
+    others = [trade for trade in front if not trade.is_chosen]
+    name_points(
+        axes,
+        [
+            Name(drawable(trade.label, 44), (_latency(trade), _cost(trade)), trade.is_chosen)
+            for trade in (*chosen, *others)
+        ],
+        places,
+    )
     kinds = [weakest((t.latency.kind, t.cost.kind)) for t in known]
-    plot.legend(legend_of([t.of for t in known], kinds))
+    handles = legend_of([t.of for t in known], kinds)
+    if chosen:
+        handles.append(Line2D([], [], label="recommended", **_RING))
+    plot.legend(handles)
     return plot
 
 
@@ -229,30 +253,6 @@ def _latency(trade: Trade) -> float:
 def _cost(trade: Trade) -> float:
     assert trade.cost.value is not None
     return trade.cost.value
-
-
-def _label(axes: Axes, trades: Sequence[Trade]) -> None:
-    """Names beside points where there is room: the chosen one first, the others unless too near."""
-    to_axes = axes.transData + axes.transAxes.inverted()
-    named: list[tuple[float, float]] = []
-    for trade in sorted(trades, key=lambda t: not t.is_chosen):
-        x, y = to_axes.transform((_latency(trade), _cost(trade)))
-        if any(abs(x - ox) < 0.32 and abs(y - oy) < 0.05 for ox, oy in named):
-            continue
-        named.append((float(x), float(y)))
-        is_right = x > 0.7
-        axes.annotate(
-            drawable(trade.label, 44),
-            (_latency(trade), _cost(trade)),
-            (-7 if is_right else 7, 7),
-            textcoords="offset points",
-            ha="right" if is_right else "left",
-            fontsize=8.5 if trade.is_chosen else 7.5,
-            fontweight="bold" if trade.is_chosen else "normal",
-            color=INK if trade.is_chosen else MUTED,
-            path_effects=_HALO,
-            zorder=5,
-        )
 
 
 def _swing(axes: Axes, y: int, swing: SwingBar, base: float) -> None:

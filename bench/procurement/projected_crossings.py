@@ -1,15 +1,13 @@
-"""Crossovers and reply lengths by projection: precision, context and steps a canvas in turn."""
+"""Crossovers by projection: precision, context and steps a canvas in turn."""
 
 from bench.procurement.curves import Curve, projected_curves
 from bench.procurement.inputs import Inputs
 from bench.procurement.operating_point import OperatingPoint
-from bench.procurement.projection import CANVAS, Projector, projected_points
-from bench.procurement.reply_length import ReplyLength, projected_deliveries, reply_length
+from bench.procurement.projection import Projector, projected_points
 from bench.procurement.ways import BATCH_SIZES, PRECISIONS, lengths
 
 _CONTEXTS = (8192,)
 """Prompt tokens for which crossovers are projected, beside the load's own."""
-_REPLY_TOKENS = 4 * CANVAS
 
 
 def curves_of(inputs: Inputs, by: Projector) -> list[Curve]:
@@ -41,28 +39,3 @@ def curves_of(inputs: Inputs, by: Projector) -> list[Curve]:
                         )
                         points[key] = point
     return projected_curves(points.values())
-
-
-def replies_of(inputs: Inputs, by: Projector) -> list[tuple[str, str, ReplyLength]]:
-    """By device and precision, at batch 1."""
-    steps = None if inputs.load is None else inputs.load.steps_per_canvas
-    if steps is None or steps.value is None:
-        return []
-    found = []
-    prompt, _ = lengths(inputs)
-    for name in dict.fromkeys(offer.device for offer in inputs.offers if offer.device):
-        for precision in PRECISIONS:
-            pair = projected_points(
-                name,
-                precision,
-                batch_sizes=(1,),
-                prompt_tokens=prompt,
-                reply_tokens=_REPLY_TOKENS,
-                steps=steps.value,
-                by=by,
-            )
-            deliveries = [projected_deliveries(point) for point in pair]
-            if deliveries[0] is not None and deliveries[1] is not None:
-                length = reply_length(deliveries[0], deliveries[1], canvas_length=CANVAS)
-                found.append((name, precision, length))
-    return found

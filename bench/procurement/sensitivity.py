@@ -2,6 +2,7 @@
 
 A number moves over the range that was stated, or over its 95 % interval; one that has neither moves
 by a tenth either way, and says so. Reply lengths and concurrency, which are distributions, stay.
+With a load the devices that are bought in any case stay, and more come where the number asks for.
 """
 
 from collections.abc import Sequence
@@ -27,12 +28,14 @@ class Option:
 
     Attributes:
         name: unlike those of the other options.
+        devices: that are there in any case.
     """
 
     name: str
     inputs: Inputs
     offer: Offer
     point: OperatingPoint
+    devices: float = 1.0
 
     def cells(self) -> dict[str, Cell]:
         """What its cost is made of, by key."""
@@ -46,7 +49,7 @@ class Option:
     def costs(self, key: str, values: np.ndarray) -> np.ndarray:
         """Its cost with one number at each of `values`, all others at their own; else infinite."""
         if self.inputs.load is not None:
-            return monthly_costs(self.inputs, self.offer, self.point, key, values)
+            return monthly_costs(self.inputs, self.offer, self.point, key, values, self.devices)
         metric = cost_per_mtok(self.inputs.currency, self.offer, self.point)
         known = fleet_parameters(self.inputs, self.offer, self.point)
         if lacking(metric.needs, known):

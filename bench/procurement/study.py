@@ -1,14 +1,16 @@
 """Everything a procurement report answers from: ways to run devices, judged, priced and ranked.
 
-Every way is judged at its own numbers, and by how often it keeps the limits. The best way of each
-offer, decoding by decoding, is then priced in a Monte Carlo whose draws are aligned, so that it can
-be said how often it is cheapest. Recommended is the cheapest of those that serve in time nearly
-always: at their own numbers a cheaper one may serve as well, and fail in every fourth draw.
+Every way is judged at its own numbers, and by how often it keeps the limits. Those that keep them
+get a fleet that is enough in 95 % of draws, if any is, and are ranked by what that costs. The best
+way of each offer, decoding by decoding, is then priced in a Monte Carlo whose draws are aligned, so
+that it can be said how often it is cheapest. Recommended is the cheapest of those that serve in
+time nearly always: at their own numbers a cheaper one may serve as well, and fail in every fourth
+draw.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,23 +20,24 @@ from bench.procurement.costs import cost_cells
 from bench.procurement.crossover import Crossover, crossovers
 from bench.procurement.curves import Curve
 from bench.procurement.energy import energy_cells
+from bench.procurement.fleet import SAFE_SHARE
 from bench.procurement.inputs import Inputs
 from bench.procurement.laws import Draws
 from bench.procurement.memory_fit import MemoryShape
 from bench.procurement.operating_point import OperatingPoint
-from bench.procurement.projected_crossings import curves_of, replies_of
+from bench.procurement.projected_crossings import curves_of
 from bench.procurement.projection import Projector
 from bench.procurement.published import PublishedFigure, published_figures
-from bench.procurement.reply_length import ReplyLength
+from bench.procurement.replies import Reply, replies_of
 from bench.procurement.sampling import share_cheapest
-from bench.procurement.swings import Swing, cost_of, swings
+from bench.procurement.swings import Swing, swings
 from bench.procurement.ways import Way, measured_ways, projected_ways
 
 DRAWS = Draws()
 _FEW = Draws(count=1_000)
 """For prices and energy of every way; its times, and a finalist's fleet, are drawn with `DRAWS`."""
-SAFE_SHARE = 0.95
-"""Of draws in which a way must serve the load within its limits to be recommended."""
+_FLEETS = 2_000
+"""Draws at most for the fleet of a way that is no finalist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,7 @@ class Judged:
     Attributes:
         times: None where the inputs state no load.
         is_allowed: keeps every limit that was stated; None where one is unknown; reasons say which.
-        cost: what ways are ranked by at their own numbers: a month of the load's fleet, or a
-            million tokens without a load; infinite where it is unknown.
+        fleet: None without a load, and where the way is not allowed.
     """
 
     way: Way
@@ -53,7 +55,18 @@ class Judged:
     times: RequestTimes | None
     is_allowed: bool | None
     reasons: tuple[str, ...]
-    cost: float
+    fleet: Capacity | None
+
+    @property
+    def cost(self) -> float:
+        """What ways are ranked by: a month of the fleet, or a million tokens without a load.
+
+        Infinite where it is unknown.
+        """
+        cell = self.cells["cost_per_mtok"] if self.fleet is None else self.fleet.cost_per_month
+        if cell.value is None or (self.fleet is None and self.times is not None):
+            return float("inf")
+        return cell.value
 
     @property
     def share_kept(self) -> float:
@@ -63,28 +76,39 @@ class Judged:
         return self.times.share_feasible or 0.0
 
 
+def is_safe(judged: Judged) -> bool:
+    """Whether its fleet serves the load in time often enough; true without a load."""
+    if judged.fleet is None:
+        return judged.times is None
+    return judged.fleet.share_served >= SAFE_SHARE
+
+
 @dataclass(frozen=True, slots=True)
 class Finalist:
     """One of the best ways among those allowed: see `finalists_of`.
 
     Attributes:
-        fleet: None without a load.
-        share_cheapest: of draws in which it is the cheapest finalist; None without a load.
+        share_cheapest: of draws in which it is the cheapest of those that may be recommended and
+            whose fleets serve the load; None for others and without a load.
     """
 
     judged: Judged
-    fleet: Capacity | None
     share_cheapest: float | None
 
     @property
+    def fleet(self) -> Capacity | None:
+        """None without a load."""
+        return self.judged.fleet
+
+    @property
     def share_served(self) -> float | None:
-        """Of draws in which some number of devices serves the load in time."""
-        return None if self.fleet is None else float(np.isfinite(self.fleet.monthly_draws).mean())
+        """Of draws in which its fleet serves the load in time."""
+        return None if self.fleet is None else self.fleet.share_served
 
     @property
     def is_safe(self) -> bool:
         """Whether it may be recommended for how often it serves; without a load it may."""
-        return self.share_served is None or self.share_served >= SAFE_SHARE
+        return is_safe(self.judged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +120,7 @@ class Study:
             be answered.
         why_none: why nothing can be answered; empty where something can.
         swings: what moves the cost of the recommended way, most first.
-        crossings: of measured curves and of projected ones; replies: by offer and precision, the
+        crossings: of measured curves and of projected ones; replies: by device and precision, the
             reply length below which the autoregressive sibling answers sooner.
         projection: what projected numbers rest on.
         left_out: points of runs that were not used, with reasons.
@@ -109,7 +133,7 @@ class Study:
     swings: tuple[Swing, ...]
     curves: tuple[Curve, ...]
     crossings: tuple[Crossover, ...]
-    replies: tuple[tuple[str, str, ReplyLength], ...]
+    replies: tuple[Reply, ...]
     published: tuple[PublishedFigure, ...]
     projection: str
     left_out: tuple[str, ...]
@@ -132,13 +156,14 @@ def studied(
     by: Projector,
     shapes: Callable[[str], MemoryShape | None],
     *,
+    replies: Sequence[Reply] = (),
     left_out: Sequence[str] = (),
     draws: Draws = DRAWS,
 ) -> Study:
     """Judges every way and ranks the best of each offer.
 
     Args:
-        points, curves: of runs; left_out: what of them was not used.
+        points, curves, replies: of runs; left_out: what of them was not used.
         shapes: a model's dimensions by its name, None where they are not known.
     """
     measured = measured_ways(inputs, points, shapes)
@@ -146,7 +171,11 @@ def studied(
     ways += projected_ways(inputs, by, shapes, measured)
     judged = [_judged(inputs, way, draws) for way in ways]
     finalists = _ranked(inputs, finalists_of(judged), draws)
-    moved = swings(inputs, by, [each.judged.way for each in _contenders(finalists)])
+    drawn_anew = {each.judged.way.key: each.judged for each in finalists}
+    judged = [drawn_anew.get(each.way.key, each) for each in judged]
+    may_be = _contenders(finalists)
+    counts = [_devices(each) for each in may_be]
+    moved = swings(inputs, by, [each.judged.way for each in may_be], counts)
     own = [*curves, *curves_of(inputs, by)]
     return Study(
         inputs=inputs,
@@ -156,7 +185,7 @@ def studied(
         swings=tuple(moved),
         curves=tuple(own),
         crossings=tuple(crossovers(own)),
-        replies=tuple(replies_of(inputs, by)),
+        replies=tuple(replies_of(inputs, by, replies)),
         published=_published(inputs),
         projection=by.source,
         left_out=tuple(left_out),
@@ -178,7 +207,11 @@ def _judged(inputs: Inputs, way: Way, draws: Draws) -> Judged:
     if is_good is not True:
         reasons.append(why)
         allowed = False if is_good is False or allowed is False else None
-    return Judged(way, cells, times, allowed, tuple(reasons), cost_of(inputs, way))
+    fleet = None
+    if inputs.load is not None and allowed:
+        few = Draws(min(draws.count, _FLEETS), draws.seed)
+        fleet = capacity(inputs, way.offer, way.point, few)
+    return Judged(way, cells, times, allowed, tuple(reasons), fleet)
 
 
 def _good_enough(inputs: Inputs, point: OperatingPoint) -> tuple[bool | None, str]:
@@ -216,10 +249,22 @@ def _contenders(finalists: Sequence[Finalist]) -> list[Finalist]:
 
 def _ranked(inputs: Inputs, chosen: Sequence[Judged], draws: Draws) -> list[Finalist]:
     if inputs.load is None:
-        return [Finalist(each, None, None) for each in chosen]
+        return [Finalist(each, None) for each in chosen]
     fleets = [capacity(inputs, each.way.offer, each.way.point, draws) for each in chosen]
-    shares = share_cheapest([fleet.monthly_draws for fleet in fleets])
-    return [Finalist(*found) for found in zip(chosen, fleets, shares, strict=True)]
+    found = [
+        Finalist(replace(each, fleet=fleet), None)
+        for each, fleet in zip(chosen, fleets, strict=True)
+    ]
+    found.sort(key=lambda each: each.judged.cost)
+    may_be = _contenders(found)
+    shares = share_cheapest([each.fleet.monthly_draws for each in may_be if each.fleet])
+    by_key = {each.judged.way.key: share for each, share in zip(may_be, shares, strict=True)}
+    return [replace(each, share_cheapest=by_key.get(each.judged.way.key)) for each in found]
+
+
+def _devices(finalist: Finalist) -> float:
+    fleet = finalist.fleet
+    return 1.0 if fleet is None or fleet.devices.value is None else fleet.devices.value
 
 
 def _published(inputs: Inputs) -> tuple[PublishedFigure, ...]:
@@ -235,7 +280,12 @@ def _why_none(judged: Sequence[Judged]) -> str:
     reasons = Counter(
         reason.split(" > ")[0].rstrip(" 0123456789.s%<") if each.is_allowed is False else reason
         for each in judged
-        for reason in each.reasons or ("its cost is unknown",)
+        for reason in each.reasons or (_why_no_fleet(each),)
     )
     commonest = ", ".join(reason for reason, _ in reasons.most_common(3))
     return f"none of {len(judged)} ways keeps what was asked: {commonest}"
+
+
+def _why_no_fleet(judged: Judged) -> str:
+    fleet = judged.fleet
+    return "its cost is unknown" if fleet is None or not fleet.why_none else fleet.why_none

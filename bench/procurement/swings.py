@@ -37,32 +37,39 @@ class Swing:
     becomes: str
 
 
-def swings(inputs: Inputs, by: Projector, ways: Sequence[Way]) -> list[Swing]:
+def swings(
+    inputs: Inputs, by: Projector, ways: Sequence[Way], devices: Sequence[float]
+) -> list[Swing]:
     """Every number that moves the cost of the first way, which is the cheapest, or the choice.
 
     The one that moves the cost most comes first.
 
     Args:
-        ways: that may be chosen, the cheapest first.
+        ways: that may be chosen, the cheapest first; devices: of each one's fleet.
     """
-    options = [option_of(inputs, without_steps(way)) for way in ways]
+    fleets = list(zip(ways, devices, strict=True))
+    options = [option_of(inputs, without_steps(way), count) for way, count in fleets]
     projected = {way.point.source for way in ways if way.point.kind is NumberClass.PROJECTED}
     found = [
         Swing(bar, _beyond(options, ways, bar))
         for bar in tornado(options)
         if bar.key.rpartition("/")[0] not in projected
     ]
-    found += [*_steps_swing(inputs, by, ways), *_speed_swings(inputs, ways)]
+    found += [*_steps_swing(inputs, by, fleets), *_speed_swings(inputs, fleets)]
     return sorted(found, key=lambda swing: -swing.bar.swing)
 
 
-def option_of(inputs: Inputs, way: Way) -> Option:
-    return Option(way.name, inputs, way.offer, way.point)
+def option_of(inputs: Inputs, way: Way, devices: float) -> Option:
+    return Option(way.name, inputs, way.offer, way.point, devices)
 
 
-def cost_of(inputs: Inputs, way: Way) -> float:
-    """A month of the load's fleet, or a million tokens without a load; infinite if unknown."""
-    return float(option_of(inputs, way).costs("", np.zeros(1))[0])
+def cost_of(inputs: Inputs, way: Way, devices: float = 1.0) -> float:
+    """A month of the load's fleet, or a million tokens without a load; infinite if unknown.
+
+    Args:
+        devices: that are there in any case; more where the way's own numbers ask for them.
+    """
+    return float(option_of(inputs, way, devices).costs("", np.zeros(1))[0])
 
 
 def _beyond(options: Sequence[Option], ways: Sequence[Way], bar: Bar) -> str:
@@ -76,10 +83,10 @@ def _cheapest(costs: Sequence[float], ways: Sequence[Way]) -> str:
     return ways[int(np.argmin(costs))].short if np.isfinite(min(costs)) else ""
 
 
-def _steps_swing(inputs: Inputs, by: Projector, ways: Sequence[Way]) -> list[Swing]:
+def _steps_swing(inputs: Inputs, by: Projector, fleets: Sequence[tuple[Way, float]]) -> list[Swing]:
     """Of the steps a canvas, which move projected diffusion ways and nothing else."""
     steps = None if inputs.load is None else inputs.load.steps_per_canvas
-    if steps is None or steps.value is None or not ways:
+    if steps is None or steps.value is None or not fleets:
         return []
     value = steps.value
     is_assumed = steps.low is None or steps.high is None
@@ -87,22 +94,25 @@ def _steps_swing(inputs: Inputs, by: Projector, ways: Sequence[Way]) -> list[Swi
     high = value * (1 + ASSUMED_CHANGE) if steps.high is None else steps.high
 
     def costs(at: float) -> list[float]:
-        return [cost_of(inputs, at_steps(inputs, by, way, at)) for way in ways]
+        return [cost_of(inputs, at_steps(inputs, by, way, at), count) for way, count in fleets]
 
-    return _swing(STEPS_KEY, "steps", (max(low, 1.0), value, high), costs, ways, is_assumed)
+    limits, ways = (max(low, 1.0), value, high), [way for way, _ in fleets]
+    return _swing(STEPS_KEY, "steps", limits, costs, ways, is_assumed)
 
 
-def _speed_swings(inputs: Inputs, ways: Sequence[Way]) -> list[Swing]:
+def _speed_swings(inputs: Inputs, fleets: Sequence[tuple[Way, float]]) -> list[Swing]:
     """Of all times of each projected way together, as a multiple of what is projected."""
-    found = []
-    own = [cost_of(inputs, way) for way in ways]
-    for index, way in enumerate(ways):
+    found, ways = [], [way for way, _ in fleets]
+    own = [cost_of(inputs, way, count) for way, count in fleets]
+    for index, (way, count) in enumerate(fleets):
         law = without_steps(way).point.first_canvas_s.law
         if not isinstance(law, Projected):
             continue
 
-        def costs(at: float, index: int = index, way: Way = way) -> list[float]:
-            moved = cost_of(inputs, at_speed(way, at))
+        def costs(
+            at: float, index: int = index, way: Way = way, count: float = count
+        ) -> list[float]:
+            moved = cost_of(inputs, at_speed(way, at), count)
             return [*own[:index], moved, *own[index + 1 :]]
 
         limits = law.low / law.value, 1.0, law.high / law.value

@@ -4,20 +4,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from bench.procurement.capacity import Capacity
 from bench.procurement.cell import Cell, NumberClass
-from bench.procurement.listing import cost_unit, ranking
+from bench.procurement.fleet import SAFE_SHARE
+from bench.procurement.listing import NEEDED, cost_unit, ranking
 from bench.procurement.page import KeyFigure, Summary
-from bench.procurement.study import SAFE_SHARE, Finalist, Study
+from bench.procurement.study import Finalist, Study
 from bench.procurement.swings import Swing
 from bench.procurement.tables import DataTable, amount
 from bench.procurement.ways import Way
 from bench.procurement.words import key_words, unit_words, way_of
 from bench.report.style import digits, percent, plural, span, tidy
 
-_MOST_CHANGES, _MOST_LEADERS = 4, 4
+_MOST_CHANGES, _MOST_HINGES, _MOST_LEADERS = 4, 2, 4
 _SAFE_PCT = tidy(100 * SAFE_SHARE)
 _TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -36,7 +35,7 @@ def summary(study: Study) -> Summary:
             basis=_basis(study),
         )
     return Summary(
-        answer=answer(study, best),
+        answer=answer(best),
         lead=_lead(study, best),
         figures=_figures(study, best),
         certainty=_certainty(study, best),
@@ -54,9 +53,13 @@ def _leaders(study: Study) -> DataTable:
     if chosen not in kept:
         kept[-1] = chosen
     left = len(whole.rows) - len(kept)
+    columns = tuple(
+        replace(column, on_page=column.on_page and column.key != NEEDED) for column in whole.columns
+    )
     return replace(
         whole,
         name="leaders",
+        columns=columns,
         rows=tuple(whole.rows[index] for index in kept),
         caption="The best ways to run each offer, by cost"
         + (f"; {left:,} more in the full ranking." if left else "."),
@@ -64,17 +67,30 @@ def _leaders(study: Study) -> DataTable:
     )
 
 
-def answer(study: Study, best: Finalist) -> str:
+def answer(best: Finalist) -> str:
     """The recommendation in one line."""
     way = best.judged.way
     point, offer = way.point, way.offer
     verb = "Rent" if offer.is_rented else "Buy"
-    how = f"running {point.decoding} in {point.precision}, {point.batch_size} requests at once"
-    if best.fleet is None:
+    at_once = f"{plural(point.batch_size, 'request')} at once"
+    how = f"running {point.decoding} in {point.precision}, {at_once}"
+    fleet = best.fleet
+    if fleet is None:
         return f"{verb} {offer.label} {how}"
-    devices = best.fleet.devices.value
+    devices = fleet.devices.value
     each = "" if devices == 1 else "each "
-    return f"{verb} {tidy(devices)} {_TIMES} {offer.label}, {each}{how}"
+    fewer = _fewer(fleet)
+    beside = f" ({fewer})" if fewer else ""
+    return f"{verb} {tidy(devices)} {_TIMES} {offer.label}{beside}, {each}{how}"
+
+
+def _fewer(fleet: Capacity) -> str:
+    """How often the fewer devices are enough that the stated numbers ask for; else empty."""
+    devices, least = fleet.devices.value, fleet.needed.value
+    if devices is None or least is None or least >= devices:
+        return ""
+    is_are = "is" if least == 1 else "are"
+    return f"{tidy(least)} {is_are} enough in {percent(fleet.share_enough(least))} % of draws"
 
 
 def _lead(study: Study, best: Finalist) -> tuple[str, ...]:
@@ -117,7 +133,8 @@ def _missed_pct(finalist: Finalist) -> str:
 
 
 def _between(cell: Cell) -> str:
-    return "" if cell.low is None else f" ({span(cell.low, cell.high)})"
+    is_exact = cell.low is None or cell.low == cell.high
+    return "" if is_exact else f" ({span(cell.low, cell.high)})"
 
 
 def _limits(study: Study) -> str:
@@ -163,8 +180,9 @@ def _certainty(study: Study, best: Finalist) -> tuple[str, ...]:
     found = []
     others = [each for each in study.finalists if each is not best]
     if best.share_cheapest is not None:
+        of = "Of the safe ways the" if best.is_safe else "The"
         said = (
-            f"Cheapest in {percent(best.share_cheapest)} % of {study.draws.count:,} draws of "
+            f"{of} cheapest in {percent(best.share_cheapest)} % of {study.draws.count:,} draws of "
             "prices, load and speeds"
         )
         rivals = sorted(others, key=lambda each: -(each.share_cheapest or 0))
@@ -185,22 +203,17 @@ def _certainty(study: Study, best: Finalist) -> tuple[str, ...]:
 
 
 def _served(best: Finalist, fleet: Capacity) -> str:
-    """How often the load is served in time, and with how many devices."""
-    said = f"It serves the load within its limits in {percent(best.share_served)} % of draws"
-    devices, drawn = fleet.devices.value, fleet.device_draws
-    assert devices is not None
-    if not (drawn > devices).any():
-        return f"{said}."
-    said += f", by as many devices as each takes: {tidy(devices)} "
-    said += f"{'is' if devices == 1 else 'are'} enough in {_enough_pct(drawn, devices)} %"
-    enough = float(np.quantile(drawn, SAFE_SHARE, method="inverted_cdf"))
-    if np.isfinite(enough) and enough > devices:
-        said += f", {tidy(enough)} in {_enough_pct(drawn, enough)} %"
+    """How often the fleet serves the load in time, and what fewer or more devices would."""
+    devices = fleet.devices.value
+    they = "It serves" if devices == 1 else f"{tidy(devices)} devices serve"
+    said = f"{they} the load within its limits in {percent(best.share_served)} % of draws"
+    least = fleet.needed.value
+    if _fewer(fleet) and least is not None:
+        said += f", the {tidy(least)} that the stated numbers ask for in "
+        said += f"{percent(fleet.share_enough(least))} %"
+    if not best.is_safe:
+        said += f"; no number of devices does in more than {percent(fleet.share_possible)} %"
     return f"{said}."
-
-
-def _enough_pct(drawn: np.ndarray, devices: float) -> str:
-    return percent(float((drawn <= devices).mean()))
 
 
 def _changes(study: Study) -> tuple[str, ...]:
@@ -212,9 +225,26 @@ def _changes(study: Study) -> tuple[str, ...]:
     if not found:
         found.append("No single number, moved within its range, makes another way the choice.")
         found += [_move(study, swing) for swing in study.swings[:3]]
+    found += _hinges(study)
     if study.inputs.quality.speed_only or study.inputs.quality.accuracy_floor is None:
         found.append("Answers that are not good enough: nothing was asked of them here.")
     return tuple(found)
+
+
+def _hinges(study: Study) -> list[str]:
+    """What the recommended fleet's size hangs on: so much is saved by knowing it."""
+    fleet = None if study.best is None else study.best.fleet
+    found = []
+    for each in () if fleet is None else fleet.hinges[:_MOST_HINGES]:
+        name = key_words(each.name, study.inputs, _ways(study))
+        is_own = way_of(each.name, _ways(study)) is not None
+        name, unit = (f"its {name.partition(':')[0]}", " s") if is_own else (name, "")
+        found.append(
+            f"{_first_up(name)} below {_short(each.low)}{unit}: "
+            f"{plural(int(each.devices_low), 'device')} would do; above "
+            f"{_short(each.high)}{unit}: {tidy(each.devices_high)}."
+        )
+    return found
 
 
 def _one_a_way(study: Study, turning: Sequence[Swing]) -> list[Swing]:

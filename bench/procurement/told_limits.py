@@ -1,8 +1,10 @@
 """What limits a study, and what its words mean: notices and definitions of the report."""
 
 from bench.procurement.cell import NumberClass
+from bench.procurement.fleet import SAFE_SHARE
+from bench.procurement.measured import MEASURED_TOO
 from bench.procurement.page import Notice
-from bench.procurement.study import SAFE_SHARE, Study
+from bench.procurement.study import Study
 from bench.report.style import percent, plural, tidy
 
 
@@ -66,6 +68,17 @@ def notices(study: Study) -> tuple[Notice, ...]:
                 serious=True,
             )
         )
+    twice = [j for j in study.judged if any(MEASURED_TOO in n for n in j.way.point.notes)]
+    if twice:
+        found.append(
+            Notice(
+                "Ways measured more than once",
+                f"{plural(len(twice), 'row')} are of ways that several points measured. They are "
+                "not pooled, and the cheapest of them is ranked: that flatters it. Their notes "
+                "say where the others stand.",
+                serious=True,
+            )
+        )
     if study.left_out:
         found.append(Notice("Left out", "; ".join(study.left_out)))
     return tuple(found)
@@ -81,9 +94,9 @@ def definitions() -> tuple[tuple[str, str], ...]:
         ),
         (
             "Recommended",
-            "The cheapest way that serves the load within its limits in at least "
-            f"{tidy(100 * SAFE_SHARE)} % of draws, by some number of devices: a safe way. The "
-            "cheapest of all where none is safe, or no load is stated.",
+            "The cheapest way whose fleet serves the load within its limits in at least "
+            f"{tidy(100 * SAFE_SHARE)} % of draws: a safe way. The cheapest of all where none is "
+            "safe, or no load is stated.",
         ),
         (
             "Delivered tokens",
@@ -91,7 +104,14 @@ def definitions() -> tuple[tuple[str, str], ...]:
             "prefill and the first canvas.",
         ),
         (
-            "Fleet and waiting",
+            "Fleet",
+            "The fewest devices that serve the load in time in "
+            f"{tidy(100 * SAFE_SHARE)} % of draws. Where no number of them does, the fewest that "
+            f"do in {tidy(100 * SAFE_SHARE)} % of the draws in which some number does. Their price "
+            "is paid whatever the load turns out to be.",
+        ),
+        (
+            "Waiting",
             "Every device has as many slots as its batch, on average no more of them in use than "
             "the stated utilisation. Requests come at random (Poisson) and wait in one line for a "
             "free slot: M/G/c by the approximation of Lee and Longton (1959). A request takes its "
@@ -102,20 +122,24 @@ def definitions() -> tuple[tuple[str, str], ...]:
         ),
         (
             "Cost a million tokens",
-            "The fleet's price over the load's delivered tokens; without a load, one device's "
-            "price over its tokens at the stated utilisation.",
+            "The fleet's price over what it delivers of the load's tokens; without a load, one "
+            "device's price over its tokens at the stated utilisation.",
         ),
         (
             "Cheapest in a share of draws",
             "Prices, load, utilisation and speeds are drawn together many times; a draw's prices "
-            "are the same for every way. Speeds of one device err together, those of different "
+            "are the same for every way. Only safe ways are compared where there are any, and a "
+            "fleet that is too small in a draw is not its cheapest. "
+            "Speeds of one device err together, those of different "
             "devices independently.",
         ),
         (
             "What would change the answer",
             "One number is moved at a time, over its stated range or its interval, or a tenth "
-            "either way where neither is known; all others stay. The recommended way is held "
-            "against the other safe ones. All times of a projected way move together.",
+            "either way where neither is known; all others stay, and so does the fleet, to which "
+            "devices are added where the number asks for them. How many devices would do is told "
+            "of the draws in which a number is in its lowest, or highest, tenth. The recommended "
+            "way is held against the other safe ones. All times of a projected way move together.",
         ),
         (
             "Floors",

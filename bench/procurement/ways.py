@@ -43,6 +43,11 @@ class Way:
     memory: MemoryFit | None
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Unlike that of every other way of a study."""
+        return self.offer.name, self.point.source
+
+    @property
     def name(self) -> str:
         point = self.point
         how = f"{point.decoding} {point.precision}, batch {point.batch_size}"

@@ -1,6 +1,7 @@
 """`canvasbench claims` as a user meets it: exit codes, JSON and nothing else, preregistration."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,18 @@ def test_bad_input_is_one_line_and_2(
     assert not out
     assert message in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_run_that_lost_its_requests_is_bad_input(
+    claims: Command, run_folder: Path, tmp_path: Path
+) -> None:
+    lost = shutil.copytree(run_folder, tmp_path / "lost")
+    (lost / "requests.parquet").unlink()
+    code, _, err = claims("judge", str(lost), "h100-fp8")
+    assert (code, err) == (
+        2,
+        f"error: run {lost} has no table requests, by which claims are judged\n",
+    )
 
 
 def test_a_drafted_claim_is_3_and_measures_nothing(claims: Command) -> None:

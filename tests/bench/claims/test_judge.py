@@ -5,6 +5,7 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from bench.claims.baselines import baselines, published_sibling
@@ -120,6 +121,8 @@ def perturbed(**labelled: Any) -> Judgement:
         ("steps", {"max_denoising_steps": 12}, "forced 12"),
         ("steps", {"max_denoising_steps": None}, "unknown"),
         ("metric", {SPEED: None}, "unknown"),
+        ("min_belief", {"min_belief": 0.001}, "0.001"),
+        ("vocabulary", {"vocabulary": "fp8"}, "fp8"),
     ],
 )
 def test_each_blocking_condition_alone_takes_the_verdict(
@@ -366,3 +369,11 @@ def test_tokens_a_forward_are_bounded_by_prompt() -> None:
         assert interval is not None
         assert interval[0] <= value <= interval[1]
     assert point.value("tokens_per_forward_denoise") == pytest.approx(256 / 14.5, rel=0.02)
+
+
+def test_a_run_without_its_forwards_has_no_interval_of_what_counts_them() -> None:
+    point = as_published(read_claim("h100-fp8"), "diffusion", 1000.0, **TALKING)
+    metric = "tokens_per_forward_all"
+    assert point.value(metric) is not None
+    assert point.interval(metric) is not None
+    assert replace(point, steps=pd.DataFrame()).interval(metric) is None

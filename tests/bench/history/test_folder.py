@@ -96,6 +96,13 @@ def test_no_history_is_said(tmp_path: Path) -> None:
         read_history(tmp_path)
 
 
+def test_what_is_no_folder_is_said(entry: Entry, made_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match=r"\.json cannot be written: "):
+            add_run(made_run, folder)
+
+
 def test_a_run_without_a_date_is_refused(tmp_path: Path) -> None:
     make_run(tmp_path / "run", info={"created": None})
     with pytest.raises(ValueError, match="a history needs a date"):

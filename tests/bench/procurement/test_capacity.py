@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bench.procurement.capacity import capacity, request_times
+from bench.procurement.fleet import needed, priced
 from bench.procurement.inputs import Latency
 from bench.procurement.laws import Draws
 from bench.procurement.measured import measured_points
@@ -128,6 +129,55 @@ def test_the_chance_to_wait_is_erlangs() -> None:
     assert (full[0], never[0]) == (1.0, 0.0)
 
 
+def test_the_fleet_is_enough_in_95_percent_of_draws_or_of_those_that_any_number_serves() -> None:
+    given = inputs(load={"requests_per_s": {"low": 2, "mode": 10, "high": 40}, "reply_tokens": 256})
+    exact = capacity(given, given.offers[0], point(), DRAWS)
+
+    # A request a second keeps a slot busy; of a device's four, half may be used.
+    needs = np.ceil(np.random.default_rng(0).triangular(2, 10, 40, 100_000) / 2)
+    assert exact.devices.value == pytest.approx(np.quantile(needs, 0.95), abs=1)
+    assert exact.needed.value == 5
+    assert exact.share_served >= 0.95 > exact.share_enough((exact.devices.value or 0) - 1)
+    assert exact.cost_per_month.value == pytest.approx((exact.devices.value or 0) * 3.0 * 730.5)
+    assert np.isinf(exact.monthly_draws).mean() == pytest.approx(1 - exact.share_served)
+    (requests,) = exact.hinges
+    assert requests.name == "load.requests_per_s"
+    assert requests.devices_low < (exact.devices.value or 0) < requests.devices_high
+
+    # A first delivery of 1 s (0.8 to 1.3) is within 1.05 s in some two thirds of draws.
+    late = replace(
+        given, latency=Latency(first_canvas_s=1.05, canvas_gap_s=None, end_to_end_s=None)
+    )
+    slow = point(first_canvas_s=cell(1.0, 0.8, 1.3))
+    risky = capacity(late, late.offers[0], slow, DRAWS)
+    assert 0.5 < risky.share_possible < 0.8
+    assert risky.share_served / risky.share_possible == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_fleet_that_is_too_small_delivers_what_its_slots_can() -> None:
+    load = inputs(load={"requests_per_s": 10, "reply_tokens": 1024}).load
+    assert load
+    offer, one, replies = inputs().offers[0], point(), np.full(10, 1024.0)
+    numbers = {
+        **{name: np.array([value]) for name, value in (("requests_per_s", 10.0),)},
+        **{"first_canvas_s": np.array([1.0]), "first_canvas_p95_s": np.array([1.0])},
+        **{"canvas_gap_s": np.array([0.5]), "utilisation": np.array([0.5])},
+        **{"system_tok_per_s": np.array([1000.0]), "price_per_hour": np.array([3.0])},
+    }
+    need = needed(numbers, one, load, NO_LIMIT, replies)
+    found = priced(numbers, offer, one, need, np.array([2.0]), replies)
+    # Eight slots of 1,024 tokens in 2.5 s each, where 25 would be busy.
+    assert found["utilisation"] == [1.0]
+    assert found["per_mtok"] == pytest.approx(2 * 3.0 / (8 * 1024 / 2.5 * 3600) * 1e6)
+
+
+def test_a_load_beyond_every_fleet_has_none() -> None:
+    given = inputs(load={"requests_per_s": 1e9, "reply_tokens": 1024})
+    found = capacity(given, given.offers[0], point(), DRAWS)
+    assert found.devices.value is None
+    assert found.why_none == "it takes more than 1,000,000 devices"
+
+
 def test_no_fleet_is_a_reason_and_not_an_error() -> None:
     given = inputs(load={"requests_per_s": 1, "reply_tokens": 1024}, latency={"end_to_end_s": 2.0})
 
@@ -149,8 +199,10 @@ def test_devices_carry_the_interval_of_the_measured_times() -> None:
     given = inputs(load={"requests_per_s": 40, "reply_tokens": [256, 512, 1024]})
     points, _ = measured_points(campaign(Device(process_sd=0.1), 2, processes=4, prompts=30))
 
-    found = capacity(given, given.offers[0], points[0], DRAWS).devices
+    fleet = capacity(given, given.offers[0], points[0], DRAWS)
 
+    found = fleet.needed
+    assert (fleet.devices.value or 0) > (found.value or 0)
     assert found.low is not None
     assert found.high is not None
     assert found.low < (found.value or 0) < found.high

@@ -167,6 +167,8 @@ def _run(batches: tuple[int, ...] = (1, 4)) -> Run:
                 | {"workload": "fixed_work", "eos_policy": "ignore", "max_new_tokens": 512}
                 | {"max_denoising_steps": 16 if is_diffusion else None, "connections": None}
                 | {"early_stop": False if is_diffusion else None, "validity": "valid"}
+                | {"commit_mode": "separate" if is_diffusion else None}
+                | {"vocabulary": "exact", "min_belief": 0.0 if is_diffusion else None}
             )
             for process in (0, 1):
                 wall_s = (1.0 if is_diffusion else 2.0) * (1 + 0.1 * process) * batch**0.5
@@ -197,6 +199,17 @@ def test_curves_come_from_a_runs_tables() -> None:
     energy = found["autoregressive", "joules_per_token"]
     assert energy.values[0] == pytest.approx((300 * 2 / 512, 300 * 4 / 2048))
     assert energy.steps is None
+
+
+def test_points_that_commit_otherwise_are_no_points_of_a_curve() -> None:
+    run = _run()
+    fused = run.points["decoding"].eq("diffusion") & run.points["batch_size"].eq(4)
+    run.points.loc[fused, "commit_mode"] = "fused"
+    assert {curve.decoding for curve in measured_curves(run)} == {"autoregressive"}
+    both = _run()
+    both.points["commit_mode"] = both.points["commit_mode"].replace("separate", "fused")
+    sources = {curve.decoding: curve.source for curve in measured_curves(both)}
+    assert sources == {"diffusion": "run, commits fused", "autoregressive": "run"}
 
 
 def test_invalid_points_and_single_batches_make_no_curve() -> None:

@@ -208,3 +208,13 @@ def test_distributions_give_back_what_they_were_given_by() -> None:
     sigma = np.log(4) / 1.6448536
     assert mean(lognormal) == pytest.approx(300 * np.exp(sigma**2 / 2), rel=0.01)
     assert evenly(parse(7), 3).tolist() == [7, 7, 7]
+
+
+def test_offers_that_a_report_could_not_tell_apart_are_refused() -> None:
+    offers = {
+        "a": {"device": "h200", "label": "H200", "price_per_hour": 3},
+        "b": {"device": "h100", "label": "H200", "price_per_hour": 2},
+    }
+    document = {"currency": "USD", "offers": offers, "utilisation": 0.5}
+    with pytest.raises(ValueError, match=r"offers\.b\.label is 'H200', as that of a"):
+        parse_inputs(document)

@@ -9,7 +9,7 @@ from bench import memory
 from bench.build import decoding_of
 from bench.compose import compose_points
 from bench.procurement.cell import NumberClass
-from bench.procurement.memory_fit import kv_bytes, largest_batch, memory_fit
+from bench.procurement.memory_fit import kv_bytes, memory_fit
 from bench.procurement.work import memory_shape
 from bench.schema import Precision, RunConfig
 from model import PRESETS
@@ -86,18 +86,6 @@ def test_parts_sum_and_the_weakest_class_marks_the_sum() -> None:
         "published",
         "NVIDIA H200 data sheet",
     )
-
-
-def test_the_largest_batch_fits_and_one_more_does_not() -> None:
-    shape = memory_shape(RELEASED)
-    lengths = {"context_tokens": 32_768, "reply_tokens": 1024, "memory_bytes": 80e9}
-
-    most = largest_batch(shape, "fp8", **lengths)
-
-    assert most >= 1
-    assert memory_fit(shape, "fp8", batch_size=most, **lengths).fits
-    assert not memory_fit(shape, "fp8", batch_size=most + 1, **lengths).fits
-    assert largest_batch(shape, "bf16", **(lengths | {"memory_bytes": 48e9})) == 0
 
 
 def test_wrong_precisions_and_counts_are_named() -> None:

@@ -122,6 +122,26 @@ def test_a_number_that_moves_the_cost_one_way_alone_stands_beside_its_bar() -> N
     assert sides == {"0.4": "left", "0.8": "right"}
 
 
+def test_the_recommended_way_has_a_mark_of_its_own_and_no_name_hides_a_point() -> None:
+    plot = figure("cost")
+    (legend,) = plot.figure.legends
+    assert "recommended" in {text.get_text() for text in legend.get_texts()}
+    (axes,) = plot.figure.axes
+    (chosen,) = [trade for trade in trades() if trade.is_chosen]
+    rings = [line for line in axes.lines if line.get_markerfacecolor() == "none"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in rings] == [  # type: ignore[index]
+        (chosen.latency.value, chosen.cost.value)
+    ]
+    plot.figure.draw_without_rendering()
+    labels = {trade.label for trade in trades()}
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text() in labels]
+    assert len(boxes) > 1
+    for trade in trades():
+        place = axes.transData.transform((trade.latency.value, trade.cost.value))
+        assert not any(box.contains(*place) for box in boxes), trade.label
+    assert not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
+
+
 def test_hostile_labels_are_drawn_as_text(tmp_path: Path) -> None:
     text = " ".join(HOSTILE)
     bars = [replace(bar, label=f"{text} {bar.label}") for bar in memory_bars()]

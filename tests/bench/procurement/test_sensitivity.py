@@ -67,6 +67,17 @@ def test_with_a_load_the_bars_are_of_the_month() -> None:
     assert rate.best_low == "bought"
 
 
+def test_devices_that_are_there_in_any_case_cost_as_much_and_more_come_where_needed() -> None:
+    load = {"requests_per_s": {"low": 5, "mode": 10, "high": 40}, "reply_tokens": 1024}
+    given = inputs(load=load)
+    option = Option("rented", given, given.offers[0], point(), devices=20)
+    rate = {bar.key: bar for bar in tornado([option])}["load.requests_per_s"]
+
+    # 5 a second take 7 devices and 40 take 50.
+    assert rate.cost_low == pytest.approx(20 * 3.0 * 730.5)
+    assert rate.cost_high == pytest.approx(50 * 3.0 * 730.5)
+
+
 def test_where_nothing_can_serve_there_is_no_tornado() -> None:
     load = {"requests_per_s": 1, "reply_tokens": 1024}
     assert tornado(options(load=load, latency={"first_canvas_s": 0.5})) == []

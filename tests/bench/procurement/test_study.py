@@ -10,7 +10,7 @@ from bench.procurement.inputs import Inputs, parse_inputs
 from bench.procurement.laws import Draws
 from bench.procurement.projection import Projector, Setting, projector
 from bench.procurement.study import Judged, Study, finalists_of, studied
-from bench.procurement.swings import cost_of
+from bench.procurement.swings import cost_of, swings
 from bench.procurement.told_limits import notices
 from bench.procurement.ways import (
     at_speed,
@@ -110,9 +110,12 @@ def test_the_best_of_an_offer_is_its_cheapest_safe_way_and_the_cheapest_of_all_s
 
     def judged(offer: str, cost: float, share: float, *, is_allowed: bool = True) -> Judged:
         assert way.times is not None
+        assert way.fleet is not None
         times = replace(way.times, share_feasible=share)
+        month = replace(way.fleet.cost_per_month, value=cost)
+        fleet = replace(way.fleet, cost_per_month=month)
         own = replace(way.way, offer=replace(way.way.offer, name=offer))
-        return replace(way, way=own, times=times, cost=cost, is_allowed=is_allowed)
+        return replace(way, way=own, times=times, fleet=fleet, is_allowed=is_allowed)
 
     refused = judged("a", 1, 1, is_allowed=False)
     risky, safe, dearer = judged("a", 2, 0.9), judged("a", 4, 0.95), judged("a", 5, 1)
@@ -123,14 +126,17 @@ def test_the_best_of_an_offer_is_its_cheapest_safe_way_and_the_cheapest_of_all_s
 
 def test_beyond_a_switch_another_way_is_the_cheapest(by: Projector, study: Study) -> None:
     ways = [finalist.judged.way for finalist in study.finalists]
+    counts = [finalist.fleet.devices.value or 0 for finalist in study.finalists if finalist.fleet]
     first = ways[0]
     (speed,) = [s for s in study.swings if s.bar.key == f"{first.point.source}/times"]
     at = speed.bar.switches_at
     assert at is not None
     assert at > 1
-    others = min(cost_of(study.inputs, way) for way in ways[1:])
-    assert cost_of(study.inputs, at_speed(first, 1.001 * at)) >= others
-    assert cost_of(study.inputs, at_speed(first, 1 + 0.9 * (at - 1))) <= others
+    others = min(
+        cost_of(study.inputs, way, count) for way, count in zip(ways[1:], counts[1:], strict=True)
+    )
+    assert cost_of(study.inputs, at_speed(first, 1.001 * at), counts[0]) >= others
+    assert cost_of(study.inputs, at_speed(first, 1 + 0.9 * (at - 1)), counts[0]) <= others
     assert speed.becomes
     assert speed.becomes != first.short
 
@@ -138,8 +144,10 @@ def test_beyond_a_switch_another_way_is_the_cheapest(by: Projector, study: Study
 def test_the_steps_bar_costs_what_a_projection_at_its_ends_costs(
     by: Projector, study: Study
 ) -> None:
-    (steps,) = [s for s in study.swings if s.bar.key == "load.steps_per_canvas"]
-    first = study.finalists[0].judged.way
+    ways = [finalist.judged.way for finalist in study.finalists]
+    found = swings(study.inputs, by, ways, [1.0] * len(ways))
+    (steps,) = [s for s in found if s.bar.key == "load.steps_per_canvas"]
+    first = ways[0]
     assert (steps.bar.low, steps.bar.high) == (12, 24)
     moved = at_steps(study.inputs, by, first, 24)
     assert steps.bar.cost_high == cost_of(study.inputs, moved)
