@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -27,9 +28,10 @@ def print_plan(overrides: Sequence[str], *, default_sweep: bool) -> None:
     points = compose_points(overrides, decoding_of, default_sweep=default_sweep)
     check_points([point.config for point in points])
     planned = list(blocks(points, set(), points[0].config.seed))
-    table = Table(show_edge=False)
-    for name in ("point", "config", "processes", "requests", "memory GiB", "expected"):
-        table.add_column(name, justify="left" if name in ("point", "config") else "right")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for name in ("point", "config", "processes", "requests", "memory\nGiB", "expected"):
+        left = name in ("point", "config")
+        table.add_column(name, justify="left" if left else "right", overflow="fold")
     total: float | None = 0.0
     for point in points:
         seconds = expected_s(point)

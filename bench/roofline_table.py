@@ -1,6 +1,9 @@
 """`canvasbench roofline device=NAME`: floors of the released pair on a listed device."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +13,7 @@ from bench.report.style import NOT_AVAILABLE
 from bench.roofline import group_floors, op_floor_s, streaming_floor_s, tokens_per_s
 from model import PRESETS, ModelConfig
 from model.precision import Precision
+from model.vocabulary import Vocabulary
 from model.work import ForwardKind, OpGroup, forward_work
 
 _DEFAULTS = {
@@ -17,15 +21,25 @@ _DEFAULTS = {
     "model": "diffusiongemma-26b-a4b",
     "context": "1024",
     "batch_size": "1",
+    "vocabulary": "exact",
 }
 _STEPS = (12, 16, 20, 48)
+_OF_DEVICE = ("label", "bytes_per_s", "bf16_flops", "fp8_flops", "source")
+_PRECISIONS = (Precision.FP8, Precision.BF16)
+_COMMITS: dict[ForwardKind, str] = {"commit": "separate", "fused": "fused"}
+"""Forwards that write a canvas to the cache, by the setting of `commit` that runs them."""
+
+Forwards: TypeAlias = dict[ForwardKind, list[OpGroup]]
 
 
-def print_roofline(overrides: Sequence[str]) -> None:
+def print_roofline(overrides: Sequence[str], *, as_json: bool = False) -> None:
     """Prints what a step moves, its floor by op group, and tokens a second at the floor.
 
+    Args:
+        as_json: prints one object instead, of both precisions and every forward, not rounded.
+
     Raises:
-        ValueError: an unknown key, device or model, or a number that is none.
+        ValueError: an unknown key, device, model or vocabulary, or a number that is none.
     """
     keys = dict(_DEFAULTS)
     for override in overrides:
@@ -35,25 +49,52 @@ def print_roofline(overrides: Sequence[str]) -> None:
         keys[key] = value
     on, config = device(keys["device"]), _model(keys["model"])
     context, batch_size = (_count(key, keys[key]) for key in ("context", "batch_size"))
-    sibling = PRESETS[config.sibling]
+    sibling, vocabulary = PRESETS[config.sibling], _vocabulary(keys["vocabulary"])
+
+    def forwards(precision: Precision) -> Forwards:
+        passes: tuple[tuple[ModelConfig, ForwardKind], ...] = (
+            (config, "denoise"),
+            (config, "commit"),
+            (config, "fused"),
+            (sibling, "decode"),
+        )
+        return {
+            kind: forward_work(
+                own,
+                kind,
+                precision,
+                context=context,
+                batch_size=batch_size,
+                vocabulary=vocabulary,
+            )
+            for own, kind in passes
+        }
+
+    by_precision = {precision: forwards(precision) for precision in _PRECISIONS}
+    if as_json:
+        told = {
+            "class": "projected",
+            "device": {name: getattr(on, name) for name in _OF_DEVICE},
+            "model": config.name,
+            "context": context,
+            "batch_size": batch_size,
+            "vocabulary": str(vocabulary),
+            "precisions": {
+                precision.value: _plain(config, found, on, batch_size)
+                for precision, found in by_precision.items()
+            },
+        }
+        print(json.dumps(told, indent=1))
+        return
     console = Console()
     console.print(
         f"{on.label}: {on.bytes_per_s / 1e12:g} TB/s, bf16 {_rate(on.bf16_flops)}, "
         f"fp8 {_rate(on.fp8_flops)} "
-        f"({on.source}); context {context}, batch {batch_size}"
+        f"({on.source}); context {context}, batch {batch_size}, vocabulary {vocabulary}"
     )
     if on.bf16_flops is None:
         console.print("no product rate is stated: floors are those of memory alone")
-    for precision in (Precision.FP8, Precision.BF16):
-        passes: tuple[tuple[ModelConfig, ForwardKind], ...] = (
-            (config, "denoise"),
-            (config, "commit"),
-            (sibling, "decode"),
-        )
-        found = {
-            kind: forward_work(own, kind, precision, context=context, batch_size=batch_size)
-            for own, kind in passes
-        }
+    for precision, found in by_precision.items():
         console.print(_groups(found["denoise"], on, f"one denoise step, {precision.value}"))
         console.print(_totals(found, on))
         console.print(_speeds(config, found, on, batch_size))
@@ -84,7 +125,49 @@ def _groups(groups: Sequence[OpGroup], on: Device, title: str) -> Table:
     return table
 
 
-def _totals(found: dict[ForwardKind, list[OpGroup]], on: Device) -> str:
+def _plain(config: ModelConfig, found: Forwards, on: Device, batch_size: int) -> dict[str, Any]:
+    """Of one precision: floors of every forward, by op group, and tokens a second at them."""
+    return {
+        "forwards": {
+            kind: {
+                "op_floor_s": op_floor_s(groups, on),
+                "streaming_floor_s": streaming_floor_s(groups, on),
+                "op_groups": [
+                    {
+                        **asdict(group),
+                        "memory_s": floor.memory_s,
+                        "arithmetic_s": floor.arithmetic_s,
+                        "floor_s": floor.floor_s,
+                    }
+                    for group, floor in zip(groups, group_floors(groups, on), strict=True)
+                ],
+            }
+            for kind, groups in found.items()
+        },
+        "tok_per_s_by_steps": {
+            f"commit={name}": _rates(config, found, own, on, batch_size)
+            for own, name in _COMMITS.items()
+        },
+        "autoregressive_tok_per_s": batch_size / op_floor_s(found["decode"], on),
+    }
+
+
+def _rates(
+    config: ModelConfig, found: Forwards, own: ForwardKind, on: Device, batch_size: int
+) -> dict[int, float]:
+    """Tokens a second by steps, the canvas committed by its `own` forward.
+
+    A fused one is a step of the next canvas, too: one plain step fewer.
+    """
+    assert config.canvas_length is not None
+    length, plain = config.canvas_length, 1 if own == "fused" else 0
+    return {
+        steps: batch_size * tokens_per_s(length, steps - plain, found["denoise"], found[own], on)
+        for steps in _STEPS
+    }
+
+
+def _totals(found: Forwards, on: Device) -> str:
     return "; ".join(
         f"{kind}: op floor {op_floor_s(groups, on) * 1e3:.2f} ms, "
         f"streaming floor {streaming_floor_s(groups, on) * 1e3:.2f} ms"
@@ -92,16 +175,11 @@ def _totals(found: dict[ForwardKind, list[OpGroup]], on: Device) -> str:
     )
 
 
-def _speeds(
-    config: ModelConfig, found: dict[ForwardKind, list[OpGroup]], on: Device, batch_size: int
-) -> str:
-    assert config.canvas_length is not None
-    rates = {
-        steps: batch_size
-        * tokens_per_s(config.canvas_length, steps, found["denoise"], found["commit"], on)
-        for steps in _STEPS
-    }
-    diffusion = ", ".join(f"{steps}+1 {rate:,.0f}" for steps, rate in rates.items())
+def _speeds(config: ModelConfig, found: Forwards, on: Device, batch_size: int) -> str:
+    separate, fused = (_rates(config, found, own, on, batch_size) for own in _COMMITS)
+    diffusion = ", ".join(f"{steps}+1 {rate:,.0f}" for steps, rate in separate.items())
+    diffusion += "; commits fused "
+    diffusion += ", ".join(f"{steps} {rate:,.0f}" for steps, rate in fused.items())
     autoregressive = batch_size / op_floor_s(found["decode"], on)
     return f"tok/s at the op floor (projected): {diffusion}; autoregressive {autoregressive:,.0f}\n"
 
@@ -116,6 +194,12 @@ def _model(name: str) -> ModelConfig:
         valid = [p.name for p in PRESETS.values() if p.canvas_length is not None]
         raise ValueError(f"model {name!r} is no diffusion preset; valid: {', '.join(valid)}")
     return config
+
+
+def _vocabulary(name: str) -> Vocabulary:
+    if name not in list(Vocabulary):
+        raise ValueError(f"vocabulary {name!r} is unknown; valid: {', '.join(Vocabulary)}")
+    return Vocabulary(name)
 
 
 def _count(key: str, text: str) -> int:

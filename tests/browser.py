@@ -192,8 +192,11 @@ class Browser:
                 os.close(number)
         if (pid := self.__dict__.pop("_pid", None)) is not None:
             _gone_in(pid, _CLOSE_S)
-            for process in self.processes():
-                _kill(process)
+            deadline_s = time.monotonic() + _CLOSE_S
+            while (left := self.processes()) and time.monotonic() < deadline_s:
+                for process in left:
+                    _kill(process)
+                time.sleep(0.01)  # one that is killed is there until it has run once more
             _gone_in(pid, _CLOSE_S)
         shutil.rmtree(self.profile, ignore_errors=True)
 

@@ -1,12 +1,17 @@
 """Order of the tests: the longest files first, so that none is left to run alone at the end.
 
+Nothing depends on chance, on tests that ran before or on a busy machine: torch's own generator is
+seeded for each test, and hypothesis takes the same examples every time and as long as they need.
+
 Tests that take the fixture `browser` carry the marker of that name; without a Chromium they are
 skipped, and the summary says how many and what to do about it.
 """
 
+import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.browser import Browser, found_chromium
 
@@ -27,6 +32,15 @@ _LONGEST = (
     "golden/test_golden",
     "pytest_bridge/test_fixture",
 )
+
+settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")  # before the modules of tests, whose own settings add to it
 
 _NO_BROWSER = "needs Chromium: `apt-get install chromium`, or Chrome on the PATH"
 
@@ -55,6 +69,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
+
+
+@pytest.hookimpl(tryfirst=True)  # before fixtures of the module draw
+def pytest_runtest_setup() -> None:
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

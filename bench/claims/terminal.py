@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.claims.claim import Claim
-from bench.claims.verdict import Outcome
-from bench.claims.words import NOT_AVAILABLE, between, difference, figure, percent
+from bench.claims.verdict import Outcome, comparable_first, is_comparable
+from bench.claims.words import NOT_AVAILABLE, difference, figure, percent, told
 
 _WIDTH = 100
 _STYLES = {
@@ -46,25 +46,33 @@ def print_claims(claims: Sequence[Claim], console: Console | None = None) -> Non
 
 
 def print_verdicts(found: Sequence[Plain], console: Console | None = None) -> None:
-    """All verdicts, then each with its evidence (`bench.claims.dossier.Dossier.plain`)."""
+    """All verdicts, then each with its evidence (`bench.claims.dossier.Dossier.plain`).
+
+    What is not comparable comes last, and without its evidence where something else has some.
+    """
     out = _console(console)
+    found = comparable_first(found)
+    fold = any(map(is_comparable, found))
     for own in found:
         line = Text(f"{own['verdict']:<17}", style=_STYLES.get(own["verdict"], "bold"))
         line.append(f"{own['claim']['name']}: {own['claim']['published']}", style="none")
         out.print(line)
     for own in found:
         out.print()
-        _verdict(out, own)
+        _verdict(out, own, evidence=is_comparable(own) or not fold)
+    if fold and not is_comparable(found[-1]):
+        out.print()
+        _say(out, "conditions of what is not comparable: claims.html, or --json", style="dim")
 
 
-def _verdict(out: Console, own: Plain) -> None:
+def _verdict(out: Console, own: Plain, *, evidence: bool) -> None:
     claim, n = own["claim"], own["n"]
     out.print(
         Text(f"{own['verdict']}  {claim['title']}", style=_STYLES.get(own["verdict"], "bold"))
     )
     for reason in own["reasons"]:
         _say(out, f"{reason}")
-    if own["point"] is None:
+    if own["point"] is None or not evidence:
         return
     sizes = ", ".join(f"{count} {level}" for level, count in n.items() if level != "needed")
     parts = [
@@ -107,8 +115,7 @@ def _definitions(out: Console, own: Plain) -> None:
         said = [word for word in ("claims", "closest") if each[f"is_{word}"]]
         table.add_row(
             each["metric"],
-            figure(each["value"]),
-            between(each["interval"]),
+            *told(each["value"], each["interval"]),
             NOT_AVAILABLE if each["ratio"] is None else f"{each['ratio']:.3f}",
             ", ".join("the claim's" if word == "claims" else word for word in said),
         )

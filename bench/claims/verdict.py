@@ -8,7 +8,9 @@ insufficient.
 """
 
 import math
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Any
 
 from bench.claims.claim import Claim
 from bench.stats import Interval
@@ -52,6 +54,16 @@ def outcome(claim: Claim, interval: Interval) -> Outcome:
 def _inside(interval: tuple[float, float], limits: tuple[float, float]) -> bool:
     low, high = interval
     return limits[0] * (1 - _ROUNDING) <= low and high <= limits[1] * (1 + _ROUNDING)
+
+
+def comparable_first(verdicts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Plain verdicts in their order, but those that say nothing of their claim at the end."""
+    return sorted(verdicts, key=lambda own: not is_comparable(own))
+
+
+def is_comparable(own: Mapping[str, Any]) -> bool:
+    """Whether a plain verdict weighed the run against its claim."""
+    return bool(own["verdict"] != Outcome.NOT_COMPARABLE)
 
 
 def exit_code(outcomes: list[Outcome]) -> int:

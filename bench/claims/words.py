@@ -1,36 +1,42 @@
-"""Numbers of claims in words: four digits, as published speeds have."""
+"""Numbers of claims in words: four digits, as published speeds have, or what an interval needs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.claims.claim import Claim
-from bench.stats import Interval
+from bench.digits import digits_apart
 
+_DIGITS = 4
 NOT_AVAILABLE = "n/a"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
-def figure(value: float | None) -> str:
-    """Four significant digits with thousands separators: 1,135, 14.94; n/a when unknown."""
+def figure(value: float | None, count: int = _DIGITS) -> str:
+    """Four significant digits with thousands separators: 1,135, 14.94; n/a when unknown.
+
+    Args:
+        count: of digits, where an interval needs more (`told`).
+    """
     if value is None or not math.isfinite(value):
         return NOT_AVAILABLE
     if value == 0:
         return "0"
-    decimals = max(0, 3 - math.floor(math.log10(abs(value))))
+    decimals = max(0, count - 1 - math.floor(math.log10(abs(value))))
     return f"{value:,.{decimals}f}"
 
 
-def with_unit(claim: Claim, value: float | None) -> str:
-    """A figure of the claim's kind: 1,135 tok/s, 5.103 times."""
-    if value is None:
-        return NOT_AVAILABLE
-    return figure(value) + (TIMES if claim.over is not None else f" {claim.unit}")
+def told(value: float | None, interval: Sequence[float] | None) -> tuple[str, str]:
+    """A figure and its interval, "1,135" and "1,120 to 1,148", in digits that tell them apart."""
+    if interval is None:
+        return figure(value), NOT_AVAILABLE
+    lo, hi = interval
+    count = _DIGITS if value is None else digits_apart(value, lo, hi, least=_DIGITS)
+    return figure(value, count), f"{figure(lo, count)} to {figure(hi, count)}"
 
 
-def between(interval: Interval) -> str:
-    """An interval as "lo to hi"."""
-    return NOT_AVAILABLE if interval is None else " to ".join(figure(end) for end in interval)
+def unit_of(unit: str, *, is_ratio: bool) -> str:
+    """What follows a figure: " tok/s", and the sign of a multiple without a space."""
+    return TIMES if is_ratio else f" {unit}"
 
 
 def percent(share: float | None) -> str:

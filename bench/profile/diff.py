@@ -5,7 +5,7 @@ A change is weighed by how often the first profile had that forward, so a group'
 second one adds to the same request.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
@@ -60,7 +60,7 @@ def diff_profiles(before: Profile, after: Profile) -> ProfileDiff:
         after=after,
         groups=groups,
         phases=phases.drop(columns=["variance"]),
-        facts=tuple(_facts(before.info, after.info)),
+        facts=(*_facts(before.info, after.info), *_alone(before, after, pairs)),
         total_before_ms=float(groups["before_ms"].sum()),
         total_after_ms=float(groups["after_ms"].sum()),
     )
@@ -90,6 +90,20 @@ def _pairs(before: Profile, after: Profile) -> list[tuple[str, str]]:
     if main[0] and main[1] and main[0] != main[1]:
         pairs.insert(0, (main[0][0], main[1][0]))
     return pairs
+
+
+def _alone(
+    before: Profile, after: Profile, pairs: Sequence[tuple[str, str]]
+) -> list[tuple[str, str, str]]:
+    """Phases of one profile that nothing of the other stands against: they are in no difference."""
+    paired = [set(phases) for phases in zip(*pairs, strict=True)]
+    left = [
+        ", ".join(phase for phase in PHASES if phase in own - known)
+        for own, known in zip(
+            (set(p.panes.steps["phase"]) for p in (before, after)), paired, strict=True
+        )
+    ]
+    return [("forwards not compared", left[0] or "none", left[1] or "none")] if any(left) else []
 
 
 def _phase(before: Profile, after: Profile, own: str, other: str) -> pd.DataFrame:

@@ -6,8 +6,9 @@ from bench.backends.native import NativeSession
 from bench.probe import probe
 from bench.profile.names import MERGED_GROUPS
 from bench.roofline import Reached, group_floors
-from bench.schema import RunConfig
+from bench.schema import BlockDiffusionConfig, RunConfig
 from model.precision import Precision
+from model.vocabulary import Vocabulary
 from model.work import ForwardKind, forward_work
 
 
@@ -21,6 +22,8 @@ def phase_floors(
 ) -> dict[str, dict[str, float]]:
     """Each op group's `floor_ms`, `bytes` and `flops`; none where precision is emulated.
 
+    With `min_belief` self-conditioning has none, as beliefs decide how much of the table it reads.
+
     Groups that may run as one (`MERGED_GROUPS`) are there too, as the sum of their parts.
 
     Args:
@@ -29,6 +32,8 @@ def phase_floors(
     """
     if session.identity.emulated:
         return {}
+    sampler = config.sampler
+    diffusion = sampler if isinstance(sampler, BlockDiffusionConfig) else BlockDiffusionConfig()
     groups = forward_work(
         session.loaded.config,
         kind,
@@ -36,6 +41,8 @@ def phase_floors(
         context=context,
         batch_size=config.batch_size,
         new_tokens=new_tokens,
+        vocabulary=Vocabulary(config.vocabulary.name),
+        self_conditioning=diffusion.self_conditioning,
     )
     reached = probe(config.device)
     wide = reached.fp32_flops if config.precision.name == "fp32" else reached.bf16_flops
@@ -44,6 +51,7 @@ def phase_floors(
     found = {
         group.name: {"floor_ms": floor.floor_s * 1e3, "bytes": group.bytes, "flops": group.flops}
         for group, floor in zip(groups, group_floors(groups, rates), strict=True)
+        if group.name != "self_conditioning" or not diffusion.min_belief
     }
     merged = {name: _sum(found[part] for part in parts) for name, parts in MERGED_GROUPS.items()}
     return found | merged

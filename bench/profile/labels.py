@@ -39,6 +39,7 @@ def labelled(model: Transformer) -> Iterator[None]:
         methods: list[tuple[str, nn.Module, str]] = [
             ("logits", embedding, "logits"),
             ("self_conditioning", embedding, "soft"),
+            ("self_conditioning", embedding, "soft_of_believed"),
         ]
         for name, module in model.named_modules():
             group = _group_of(name)

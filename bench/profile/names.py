@@ -14,8 +14,11 @@ MERGED_FEED_FORWARD = "dense_experts"
 MERGED_GROUPS = {MERGED_FEED_FORWARD: ("dense", "experts")}
 """Op groups that run as one, with those of `model.work` that they stand for."""
 
-PHASES = ("prefill", "denoise", "decode", "commit", "delivery")
-"""What a generation's time is cut into; a delivery takes a block's text to host memory."""
+PHASES = ("prefill", "denoise", "decode", "commit", "fused", "delivery")
+"""What a generation's time is cut into; a delivery takes a block's text to host memory.
+
+Fused is a commit and the next canvas's first step at once.
+"""
 MAIN_PHASES = ("denoise", "decode")
 
 _PRODUCTS = ("aten::mm", "aten::addmm", "aten::_scaled_mm", "aten::_scaled_mm_v2")

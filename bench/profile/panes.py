@@ -286,20 +286,24 @@ def _overhead(steps: pd.DataFrame) -> pd.DataFrame:
     """A row a phase: the same forwards with the profiler and without, before it and after it.
 
     `overhead` is the profiled sum over the mean of the two others, less 1; `drift` how far those
-    two are apart, as a share of their mean: an overhead smaller than it is not told from noise.
+    two are apart, as a share of their mean. An overhead smaller than it is not told from noise:
+    None.
     """
     rows = []
     for phase in (p for p in PHASES if p in set(steps["phase"])):
         own = steps[steps["phase"] == phase]
         before, profiled, after = (float(own[name].mean()) for name in _TIMES)
         plain = (before + after) / 2
+        overhead = profiled / plain - 1 if plain else None
+        drift = abs(after - before) / plain if plain else None
+        told = overhead is not None and drift is not None and drift <= abs(overhead)
         rows.append(
             {
                 "phase": phase,
                 "forwards": len(own),
                 **dict(zip(_TIMES, (before, profiled, after), strict=True)),
-                "overhead": profiled / plain - 1 if plain else None,
-                "drift": abs(after - before) / plain if plain else None,
+                "overhead": overhead if told else None,
+                "drift": drift,
             }
         )
     return pd.DataFrame(rows, columns=["phase", "forwards", *_TIMES, "overhead", "drift"])

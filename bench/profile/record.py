@@ -27,6 +27,7 @@ import model as engine
 from bench.backends import Backend, Delivery, Forward
 from bench.backends.native import NativeSession
 from bench.build import build_sessions, build_workload
+from bench.phases import COMMITTING
 from bench.profile.floors import phase_floors
 from bench.profile.labels import labelled
 from bench.schema import RunConfig
@@ -215,21 +216,22 @@ def _export(profiler: profile, *, into: Path) -> None:
 
 
 def _context(key: _Key, width: int, length: int) -> int:
-    """Cached positions before a forward; a commit writes the canvas before the one it belongs to.
+    """Cached positions before a forward; a commit writes the canvas before the one it belongs to,
+    and so does a fused one.
 
     An autoregressive step k appends token k to the prompt and the k - 1 tokens before it.
     """
     phase, block, _ = key
     if phase == "prefill":
         return 0
-    return width + length * (block - (phase in ("commit", "decode")))
+    return width + length * (block - (phase in (*COMMITTING, "decode")))
 
 
 def _floors(
     config: RunConfig, session: NativeSession, forwards: list[ForwardNote], width: int
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Of every phase that `model.work` knows, at the mean context of its forwards."""
-    kinds: tuple[ForwardKind, ...] = ("prefill", "denoise", "commit", "decode")
+    kinds: tuple[ForwardKind, ...] = ("prefill", "denoise", "commit", "fused", "decode")
     found: dict[str, dict[str, dict[str, float]]] = {}
     for kind in kinds:
         contexts = [f.context for f in forwards if f.phase == kind]

@@ -231,7 +231,13 @@ def overhead_table(profile: Profile) -> Table:
         )
         for row in profile.panes.overhead.to_dict("records")
     )
-    return Table("Mean time of the same forwards in one process.", header, cells, words=1)
+    return Table(
+        "Mean time of the same forwards in one process. Overhead: n/a where the times before and "
+        "after differ by more than it.",
+        header,
+        cells,
+        words=1,
+    )
 
 
 def _lanes(profile: Profile) -> str:

@@ -52,12 +52,15 @@ def overhead_sentence(profile: Profile) -> str:
         return "The profiler's cost a step is unknown."
     row: Any = own.iloc[0]
     overhead, drift = as_number(row["overhead"]), as_number(row["drift"])
-    more = NOT_AVAILABLE if overhead is None else f"{100 * overhead:+.3g} %"
+    more = (
+        NOT_AVAILABLE if overhead is None else f"{100 * overhead:+.3g} % of a {row['phase']} step"
+    )
+    noisy = "" if overhead is not None or drift is None else ", more than the cost"
     return (
-        f"Its cost, measured over the same {plural(int(row['forwards']), 'forward')}: {more} of a "
-        f"{row['phase']} step ({digits(row['profiled_ms'])} ms with it, "
+        f"Its cost, measured over the same {plural(int(row['forwards']), 'forward')}: {more} "
+        f"({digits(row['profiled_ms'])} ms with it, "
         f"{digits(row['plain_before_ms'])} ms before and {digits(row['plain_after_ms'])} ms after "
-        f"without; those two differ by {percent_text(drift)})."
+        f"without; those two differ by {percent_text(drift)}{noisy})."
     )
 
 

@@ -134,11 +134,12 @@ def _the_point(overrides: Sequence[str]) -> Point:
 def _own_pass(run: PointRun) -> tuple[list[RequestRecord], dict[str, object]]:
     """Warm-up and one pass, measured and summarised as in a run: its requests and point row."""
     found = measure_repeat(run, _WITHOUT_PROBES, lambda: None)
-    for request in found.requests:
+    requests = list(found.requests)
+    for request in requests:
         request.repeat = 0  # contents are read from a run's first repeat
     tables = {name: empty(name) for name in COLUMNS}
     tables |= repeat_tables(run, found, provenance.host())
-    return found.requests, point_row(tables, point_note(run)["knobs"])
+    return requests, point_row(tables, point_note(run)["knobs"])
 
 
 def _batches(run: PointRun) -> list[Batch]:

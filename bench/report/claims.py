@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.claims.kept import read_verdicts
-from bench.claims.verdict import Outcome
-from bench.claims.words import NOT_AVAILABLE, TIMES, between, difference, figure, percent
+from bench.claims.verdict import Outcome, comparable_first, is_comparable
+from bench.claims.words import NOT_AVAILABLE, TIMES, difference, figure, percent, told, unit_of
 from bench.report.figures import house_style
 from bench.report.html import embedded, environment
 from bench.report.plot_claims import plot_claim
@@ -33,6 +33,8 @@ class Section:
         tone: positive | negative | none; how the verdict is coloured.
         told: where the point, its n, its interval and its promise stand.
         uri, alt: its figure; empty for claims about no speed.
+        is_open: its evidence stands unfolded on a page of its own; that of what is not comparable
+            does where nothing is.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Section:
     oddities: tuple[str, ...]
     left_open: tuple[str, ...]
     source: str
+    is_open: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,15 @@ def judged(view: View) -> Judged | None:
     Raises:
         ValueError: the file of verdicts is damaged.
     """
-    verdicts = read_verdicts(view.path)
+    verdicts = comparable_first(read_verdicts(view.path))
     if not verdicts:
         return None
+    all_open = not any(map(is_comparable, verdicts))
     with house_style():
-        sections = tuple(_section(view, verdict) for verdict in verdicts)
+        sections = tuple(
+            _section(view, verdict, is_open=all_open or is_comparable(verdict))
+            for verdict in verdicts
+        )
     return Judged(_headline(verdicts), _summary(verdicts), sections)
 
 
@@ -113,7 +120,7 @@ def _summary(verdicts: Sequence[Plain]) -> Table:
             Cell(own["verdict"]),
             Cell(own["claim"]["title"], own["claim"]["name"]),
             Cell(own["claim"]["published"]),
-            Cell(_with_unit(own["claim"], own["value"]), between(own["interval"])),
+            _measured(own["claim"], own["value"], own["interval"]),
         )
         for own in verdicts
     )
@@ -121,13 +128,13 @@ def _summary(verdicts: Sequence[Plain]) -> Table:
     return Table("Each claim by its own definition.", header, rows)
 
 
-def _with_unit(claim: Plain, value: float | None) -> str:
-    if value is None:
-        return NOT_AVAILABLE
-    return figure(value) + (TIMES if claim["over"] else f" {claim['unit']}")
+def _measured(claim: Plain, value: float | None, interval: Sequence[float] | None) -> Cell:
+    shown, within = told(value, interval)
+    unit = "" if value is None else unit_of(claim["unit"], is_ratio=bool(claim["over"]))
+    return Cell(shown + unit, within)
 
 
-def _section(view: View, own: Plain) -> Section:
+def _section(view: View, own: Plain, *, is_open: bool) -> Section:
     claim, outcome = own["claim"], own["verdict"]
     uri = alt = ""
     if own["definitions"] and claim["over"] is None and "tok_per_s" in claim["metric"]:
@@ -153,6 +160,7 @@ def _section(view: View, own: Plain) -> Section:
         tuple(own["oddities"]),
         tuple(claim["open"]),
         _source(claim["source"]),
+        is_open,
     )
 
 
@@ -217,7 +225,7 @@ def _definitions(own: Plain) -> list[Table]:
         (
             Cell(d["metric"], d["meaning"]),
             Cell("the claim's" if d["is_claims"] else "", "closest" if d["is_closest"] else ""),
-            Cell(figure(d["value"]), between(d["interval"])),
+            Cell(*told(d["value"], d["interval"])),
             Cell(NOT_AVAILABLE if d["ratio"] is None else f"{d['ratio']:.3f}"),
         )
         for d in own["definitions"]
@@ -264,7 +272,10 @@ def _decomposition(own: Plain) -> list[Table]:
         ("op floor", "share"),
         ("streaming floor", "share"),
     )
-    said = "A block is a canvas (its steps and a commit), or one autoregressive token."
+    said = (
+        "A block is a canvas (its steps, and a commit that is not fused with one of them), or one "
+        "autoregressive token."
+    )
     if floors is not None:
         said += (
             f" Floors of the {floors['device']}: op {figure(floors['op_ms'])} ms a forward, "

@@ -22,6 +22,11 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
             "accepted.",
         ),
         ("commit", "The causal forward that writes a finished canvas into the cache."),
+        (
+            "fused commit",
+            "One forward that writes a finished canvas into the cache and is the first denoise "
+            "step of the next canvas at once: the weights are read once for both.",
+        ),
         ("prefill", "The forward that reads the prompt."),
         ("delivered tokens", "What a user got: up to and including the first end of sequence."),
         ("slots", "Canvas positions, whatever they hold."),
@@ -81,8 +86,13 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
         (
             "tokens a forward",
             "Delivered tokens / denoise forwards; the autoregressive model has none, so n/a. Of "
-            "all forwards: prefill and commits count too. Counted are forwards a sequence took "
-            "part in.",
+            "all forwards: prefill and commits count too, and a fused commit counts as a denoise "
+            "step and as a commit. Counted are forwards a sequence took part in.",
+        ),
+        (
+            "weight passes",
+            "Forwards of the batch, whatever their phase, prefills too, / canvases: each reads the "
+            "weights once. A fused commit is one of them.",
         ),
         ("slots a forward", "Canvas positions / denoise forwards."),
         ("occupancy", "Active row-steps / (denoise forwards x batch); 1 for a batch of one."),
@@ -100,8 +110,9 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
             "op floor",
             "The least time of a step: over op groups, the larger of bytes / copy bandwidth and "
             "FLOPs / rate of products, summed; bandwidth and rate as the point's process reached "
-            "them. Share: floor / median step. n/a where precision is emulated or the experts "
-            "touched were not counted.",
+            "them. Share: floor / median step. n/a where precision is emulated, the experts "
+            "touched were not counted, or sampler.min_belief leaves tokens out, as beliefs decide "
+            "then what is read.",
         ),
         (
             "streaming floor",

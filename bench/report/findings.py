@@ -6,15 +6,8 @@ the accuracies differ significantly or are unknown. Invalid points are compared 
 
 from dataclasses import dataclass
 
-from bench.report.quality import Quality, compare_quality, with_interval
-from bench.report.style import (
-    NOT_AVAILABLE,
-    digits,
-    percent,
-    percent_text,
-    plural,
-    span,
-)
+from bench.report.quality import Quality, compare_quality
+from bench.report.style import digits, percent_text, plural, with_interval
 from bench.report.view import Point, View
 
 _SPEED = "delivered_tok_per_s"
@@ -90,7 +83,7 @@ def _without_pair(view: View) -> Headline:
         return Headline("This run holds no valid speed.", "Accuracy: n/a.", ())
     best = max(usable, key=lambda p: p.number(_SPEED) or 0)
     others = tuple(
-        f"{_speed_text(p)}, accuracy {with_interval(p.estimate('accuracy'))}"
+        f"{_speed_text(p)}, accuracy {with_interval(p.estimate('accuracy'), '%', scale=100)}"
         f"{_beside(compare_quality(view, p, best))}."
         for p in usable
         if p is not best
@@ -101,7 +94,7 @@ def _without_pair(view: View) -> Headline:
         if invalid
         else "No point of the other decoding in the same precision to compare it with."
     )
-    accuracy = with_interval(best.estimate("accuracy"))
+    accuracy = with_interval(best.estimate("accuracy"), "%", scale=100)
     return Headline(f"{_speed_text(best)}.", f"Accuracy: {accuracy}. {alone}", others)
 
 
@@ -116,12 +109,8 @@ def _beside(quality: Quality) -> str:
 
 
 def standout(view: View) -> str:
-    """The one line a terminal shows below its table."""
-    parts = [
-        f"{p.name} is invalid ({p.text('validity_reason') or 'no reason given'})"
-        for p in view.points
-        if not p.usable
-    ]
+    """The one line a terminal shows below its table and notices."""
+    parts = []
     pair = compared_pair(view)
     if pair is None:
         parts.append(headline(view).sentence.rstrip("."))
@@ -140,10 +129,7 @@ def standout(view: View) -> str:
 def steps_sentence(point: Point) -> str:
     """Steps, cap rate and net correction of a diffusion point."""
     median, p90 = point.number("steps_per_canvas_median"), point.number("steps_per_canvas_p90")
-    net = point.estimate("net_correction")
-    corrected = NOT_AVAILABLE if net.value is None else f"{percent(net.value, signed=True)} %"
-    if net.has_interval:
-        corrected += f" ({span(net.lo, net.hi, scale=100)})"
+    corrected = with_interval(point.estimate("net_correction"), "%", scale=100, signed=True)
     return (
         f"{point.name}: median {digits(median)} and p90 {digits(p90)} steps a canvas, "
         f"{percent_text(point.number('cap_rate'))} stopped by the cap, net correction {corrected} "
@@ -170,7 +156,6 @@ def _speed_text(point: Point) -> str:
 
 def _rate(point: Point) -> str:
     estimate = point.estimate(_SPEED)
-    if estimate.has_interval:
-        return f"{digits(estimate.value)} tok/s ({span(estimate.lo, estimate.hi)})"
     processes = plural(point.count("num_processes") or 1, "process")
-    return f"{digits(estimate.value)} tok/s (n = {processes})"
+    said = with_interval(estimate, "tok/s")
+    return said if estimate.has_interval else f"{said} (n = {processes})"

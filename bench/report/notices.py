@@ -1,26 +1,41 @@
 """What limits the numbers of a run, in words: stands below the headline, before any number."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.preregistration import EXCLUSIONS, State, deviations, standing
 from bench.report.served import changed_servers
 from bench.report.style import plural
-from bench.report.view import View
+from bench.report.view import Point, View
+from bench.telemetry import Condition
 
 _NEXT_CODE = re.compile(rf", (?=(?:{'|'.join(EXCLUSIONS)})(?:[:,]|$))")
 """Where a validity_reason goes on to its next code; what a machine did may hold commas itself."""
 
+_NAMED = 4
+"""Points that a notice names; it counts the rest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that limits what the numbers mean; a `serious` one changes how to read them."""
+    """Something that limits what the numbers mean.
+
+    Attributes:
+        lead: what a reader must know; all that a terminal has room for.
+        serious: it changes how to read the numbers.
+        more: what else a page says of it.
+    """
 
     title: str
-    text: str
+    lead: str
     serious: bool = False
+    more: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.lead} {self.more}".rstrip()
 
 
 def notices(view: View) -> list[Notice]:
@@ -34,15 +49,14 @@ def notices(view: View) -> list[Notice]:
     if any(isinstance(config, dict) and config.get("rehearsal") for config in configs):
         text = "A large experiment at a size for a processor: its speeds stand for nothing."
         found.append(Notice("Rehearsal", text, True))
-    if any(p.dummy for p in view.points):
-        found.append(Notice("Dummy weights", _dummy_text(view), True))
+    found += [*_random_weights(view), *_shared(view)]
     if view.one_process:
         found.append(
             Notice(
                 "Screening",
-                "One process a point, so there is no between-process interval. Any interval shown "
-                "is within that process and too narrow to decide a comparison; "
-                "measure=publish uses fresh processes.",
+                "One process a point, so there is no between-process interval.",
+                more="Any interval shown is within that process and too narrow to decide a "
+                "comparison; measure=publish uses fresh processes.",
             )
         )
     if view.emulated:
@@ -50,7 +64,8 @@ def notices(view: View) -> list[Notice]:
             Notice(
                 "Emulated precision",
                 "This CPU computes its matrix products in fp32; bf16 and fp8 mean storage and "
-                "rounding. Ratios between precisions say nothing about GPUs. Steps, revisions and "
+                "rounding.",
+                more="Ratios between precisions say nothing about GPUs. Steps, revisions and "
                 "accuracy keep their meaning.",
             )
         )
@@ -88,11 +103,12 @@ def _validity(view: View) -> list[Notice]:
         reason = point.text("validity_reason")
         if not point.usable:
             said = reason_in_words(reason) or "no reason given"
-            text = (
-                f"{said[0].upper()}{said[1:]}. It is left out of the headline, of every "
-                "comparison and of every plot; the tables show it in grey."
+            more = (
+                "It is left out of the headline, of every comparison and of every plot; the tables "
+                "show it in grey."
             )
-            found.append(Notice(f"Invalid point: {point.name}", text, True))
+            lead = f"{said[0].upper()}{said[1:]}."
+            found.append(Notice(f"Invalid point: {point.name}", lead, True, more))
         elif point.text("validity") == "low_validity":
             found.append(Notice(f"Low validity: {point.name}", f"{reason or 'no reason given'}."))
     return found
@@ -115,11 +131,33 @@ def _plan(view: View) -> list[Notice]:
     return found
 
 
-def _dummy_text(view: View) -> str:
-    text = "Random weights: they measure speed at a shape and tell nothing about "
-    text += "steps, acceptance, accuracy, self-correction or repair; "
-    text += "those sections are left out." if view.dummy else "such points are left out of those."
-    forced = {p.count("max_denoising_steps") for p in view.diffusion if p.dummy}
+def _random_weights(view: View) -> list[Notice]:
+    random = [p for p in view.points if p.dummy]
+    if not random:
+        return []
+    lead = "They measure speed at a shape and tell nothing about steps, acceptance, accuracy, "
+    lead += "self-correction or repair."
+    more = "Those sections are left out." if view.dummy else "Such points are left out of those."
+    forced = {p.count("max_denoising_steps") for p in random if p.is_diffusion}
     if counts := " or ".join(str(n) for n in sorted(n for n in forced if n)):
-        text += f" Diffusion took {counts} denoise steps a canvas because it was told to."
-    return text
+        more += f" Diffusion took {counts} denoise steps a canvas because it was told to."
+    title = "Random weights" if view.dummy else f"Random weights: {_named(random)}"
+    return [Notice(title, lead, True, more)]
+
+
+def _shared(view: View) -> list[Notice]:
+    """Others on the machine while a point was timed; where that made it invalid, that says it."""
+    shared = [p for p in view.points if p.usable and p.text("condition") == Condition.SHARED]
+    if not shared:
+        return []
+    reasons = (p.text("condition_reason") or "no reason given" for p in shared[:_NAMED])
+    what = "; ".join(f"{p.name}: {reason}" for p, reason in zip(shared, reasons, strict=False))
+    beyond = f"; and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
+    lead = f"Others worked on it while points were timed ({what}{beyond})."
+    more = "Such speeds may be too low, by a share that differs from point to point."
+    return [Notice("Shared machine", lead, True, more)]
+
+
+def _named(points: Sequence[Point]) -> str:
+    beyond = f" and {len(points) - _NAMED} more" if len(points) > _NAMED else ""
+    return ", ".join(p.name for p in points[:_NAMED]) + beyond

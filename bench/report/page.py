@@ -15,6 +15,7 @@ from bench.report.definitions import DEFINITIONS
 from bench.report.figures import Plot, house_style
 from bench.report.findings import headline, steps_sentence
 from bench.report.floors import floors_table
+from bench.report.fused import fused_table
 from bench.report.html import embedded, environment
 from bench.report.notices import notices
 from bench.report.plot_canvas import plot_canvas
@@ -136,7 +137,7 @@ def render(run: Run) -> Path:
 def _html(view: View, figures: list[dict[str, str]]) -> str:
     floors = floors_table(view)
     tables: list[Table] = [points_table(view), speeds_table(view), work_table(view)]
-    more = (floors, load_table(view), failed_requests_table(view))
+    more = (fused_table(view), floors, load_table(view), failed_requests_table(view))
     tables += [table for table in more if table is not None]
     return (
         environment()

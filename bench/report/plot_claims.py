@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import StrMethodFormatter
 
-from bench.claims.words import NOT_AVAILABLE, between, figure
+from bench.claims.words import NOT_AVAILABLE, figure, told
 from bench.report.figures import Plot, framed, strip_frame
 from bench.report.style import INK, MUTED, PAPER, decoding_colour, plural
 from bench.report.view import View
@@ -63,7 +63,8 @@ def plot_claim(view: View, verdict: Plain) -> Plot:
 
 def _title(verdict: Plain) -> str:
     claim, value = verdict["claim"], verdict["value"]
-    measured = "nothing measured" if value is None else f"{figure(value)} {claim['unit']} measured"
+    shown = told(value, verdict["interval"])[0]
+    measured = "nothing measured" if value is None else f"{shown} {claim['unit']} measured"
     return f"{verdict['verdict']}: {measured}, {claim['published']} published"
 
 
@@ -107,9 +108,10 @@ def _measured(axes: Axes, verdict: Plain, colour: str) -> None:
             capsize=4,
         )
     axes.plot(value, 1, "o", color=colour, markeredgecolor=PAPER, markersize=10, zorder=3)
-    note = f"  {between(interval)}" if interval is not None else "  no interval"
+    shown, within = told(value, interval)
+    note = "no interval" if interval is None else within
     reach = value if interval is None else interval[1]
-    _label(axes, reach, 1, figure(value) + note, bold=True)
+    _label(axes, reach, 1, f"{shown}  {note}", bold=True)
 
 
 def _definition(axes: Axes, y: float, own: Plain, colour: str) -> None:

@@ -11,10 +11,9 @@ from bench.report.style import (
     MUTED,
     decoding_colour,
     digits,
-    percent_text,
     plural,
     precision_style,
-    span,
+    told,
 )
 from bench.report.view import Point, View
 
@@ -64,11 +63,11 @@ def _title(view: View, points: list[Point]) -> str:
     pair = compared_pair(view)
     if pair is None:
         fastest = max(points, key=lambda p: p.number(_METRIC) or 0)
-        return f"{fastest.name} delivered {digits(fastest.number(_METRIC))} tok/s"
+        return f"{fastest.name} delivered {told(fastest.estimate(_METRIC))[0]} tok/s"
     diffusion, autoregressive = pair
+    mine, theirs = (told(p.estimate(_METRIC))[0] for p in pair)
     return (
-        f"In {diffusion.precision}, diffusion delivered {digits(diffusion.number(_METRIC))} tok/s "
-        f"and autoregressive {digits(autoregressive.number(_METRIC))}: "
+        f"In {diffusion.precision}, diffusion delivered {mine} tok/s and autoregressive {theirs}: "
         f"{digits(speed_ratio(diffusion, autoregressive))}\N{MULTIPLICATION SIGN}"
         f"{compare_quality(view, diffusion, autoregressive).clause}"
     )
@@ -115,12 +114,11 @@ def _bar(axes: Axes, y: int, point: Point) -> None:
     )
     if estimate.lo is not None and estimate.hi is not None:
         axes.plot([estimate.lo, estimate.hi], [y, y], color=INK, linewidth=1.6)
-        note = f"{span(estimate.lo, estimate.hi)}"
-    else:
-        note = f"n = {plural(point.count('num_processes') or 1, 'process')}"
+    text, interval = told(estimate)
+    note = interval or f"n = {plural(point.count('num_processes') or 1, 'process')}"
     offset = {"textcoords": "offset points", "va": "center"}
     at = (_reach(point), y)
-    axes.annotate(digits(value), at, (10, 6), fontweight="bold", **offset)  # type: ignore[arg-type]
+    axes.annotate(text, at, (10, 6), fontweight="bold", **offset)  # type: ignore[arg-type]
     axes.annotate(note, at, (10, -6), color=MUTED, fontsize=8, **offset)  # type: ignore[arg-type]
 
 
@@ -155,10 +153,8 @@ def _accuracy(axes: Axes, y: int, point: Point) -> None:
     style = precision_style(point.precision)
     if estimate.lo is not None and estimate.hi is not None:
         axes.plot([estimate.lo, estimate.hi], [y, y], color=colour, linewidth=2)
-        note = span(estimate.lo, estimate.hi, scale=100)
-    else:
-        note = "no interval"
+    text, interval = told(estimate, scale=100)
     axes.plot(estimate.value, y, style.marker, color=colour, markeredgecolor="white", markersize=8)
     beside = {"transform": axes.get_yaxis_transform(), "va": "center"}
-    axes.text(1.04, y - 0.12, percent_text(estimate.value), fontweight="bold", **beside)  # type: ignore[arg-type]
-    axes.text(1.04, y + 0.16, note, color=MUTED, fontsize=8, **beside)  # type: ignore[arg-type]
+    axes.text(1.04, y - 0.12, f"{text} %", fontweight="bold", **beside)  # type: ignore[arg-type]
+    axes.text(1.04, y + 0.16, interval or "no interval", color=MUTED, fontsize=8, **beside)  # type: ignore[arg-type]

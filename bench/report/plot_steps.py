@@ -8,6 +8,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from bench.phases import DENOISING
 from bench.report.figures import Plot, drawable, empty, framed, strip_frame
 from bench.report.style import (
     INK,
@@ -80,7 +81,8 @@ def plot_acceptance(view: View) -> Plot:
     """Accepted, renoised and revoked share of the answer's positions at each step."""
     columns = ("phase", "step", "accepted", "renoised", "revoked")
     steps = view.content("steps", *columns)[["point_id", *columns]]
-    steps = steps[steps["phase"] == "denoise"].dropna(subset=["step", "accepted", "renoised"])
+    steps = steps[steps["phase"].isin(DENOISING)]
+    steps = steps.dropna(subset=["step", "accepted", "renoised"])
     points = _with_rows(view.diffusion, steps)
     if not points:
         reason = "no per-step counts; they need a diffusion point and trace=positions or full."

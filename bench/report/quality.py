@@ -9,7 +9,7 @@ from math import comb
 
 import pandas as pd
 
-from bench.report.style import NOT_AVAILABLE, Estimate, digits, percent_text, plural, span
+from bench.report.style import NOT_AVAILABLE, digits, percent_text, plural, with_interval
 from bench.report.view import Point, View
 
 _ALPHA = 0.05
@@ -50,8 +50,8 @@ class Quality:
         if mine.value is None or theirs.value is None:
             return "Accuracy: n/a for at least one of them, so this is speed without known quality."
         both = (
-            f"Accuracy: {self.mine.name} {with_interval(mine)}, "
-            f"{self.theirs.name} {with_interval(theirs)}."
+            f"Accuracy: {self.mine.name} {with_interval(mine, '%', scale=100)}, "
+            f"{self.theirs.name} {with_interval(theirs, '%', scale=100)}."
         )
         if self.differs is None:
             return f"{both} It is unknown whether they differ."
@@ -111,14 +111,6 @@ def mcnemar_p_value(gained: int, lost: int) -> float:
     n = gained + lost
     tail = sum(comb(n, i) for i in range(min(gained, lost) + 1))
     return min(1.0, 2 * tail / 2**n)
-
-
-def with_interval(estimate: Estimate) -> str:
-    """92.0 % (86.5 to 95.4); n/a when unknown."""
-    text = percent_text(estimate.value)
-    return (
-        f"{text} ({span(estimate.lo, estimate.hi, scale=100)})" if estimate.has_interval else text
-    )
 
 
 def _answers(view: View, point: Point) -> "pd.Series[bool]":

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
+from bench.digits import LEAST, digits_apart
+
 INK = "#1b1f24"
 MUTED = "#57606a"
 RULE = "#d0d7de"
@@ -106,16 +108,47 @@ class Estimate:
         return self.lo is not None and self.hi is not None
 
 
-def digits(value: float | None, *, signed: bool = False) -> str:
-    """Three significant digits with thousands separators: 1,240, 93.0, 0.0123; n/a when unknown."""
+def digits(value: float | None, *, signed: bool = False, count: int = LEAST) -> str:
+    """Three significant digits with thousands separators: 1,240, 93.0, 0.0123; n/a when unknown.
+
+    Args:
+        count: of significant digits, where an interval needs more (`told`).
+    """
     if value is None or not math.isfinite(value):
         return NOT_AVAILABLE
     sign = "+" if signed and value > 0 else ""
     if value == 0:
         return "0"
-    rounded = float(f"{value:.3g}")
-    decimals = max(0, 2 - math.floor(math.log10(abs(rounded))))
+    rounded = float(f"{value:.{count}g}")
+    decimals = max(0, count - 1 - math.floor(math.log10(abs(rounded))))
     return f"{sign}{rounded:,.{decimals}f}"
+
+
+def told(estimate: Estimate, *, scale: float = 1.0, signed: bool = False) -> tuple[str, str]:
+    """A value and its interval, "1,482" and "1,478 to 1,487", in digits that tell them apart.
+
+    Args:
+        scale: 100 for a share whose unit, %, stands elsewhere.
+
+    Returns:
+        The interval is "" where there is none.
+    """
+    value, lo, hi = (
+        None if x is None else scale * x for x in (estimate.value, estimate.lo, estimate.hi)
+    )
+    if lo is None or hi is None:
+        return digits(value, signed=signed), ""
+    count = LEAST if value is None else digits_apart(value, lo, hi)
+    return digits(value, signed=signed, count=count), span(lo, hi, count=count)
+
+
+def with_interval(
+    estimate: Estimate, unit: str, *, scale: float = 1.0, signed: bool = False
+) -> str:
+    """1,482 tok/s (1,478 to 1,487); n/a when unknown, and without brackets where no interval is."""
+    value, interval = told(estimate, scale=scale, signed=signed)
+    said = value if value == NOT_AVAILABLE else f"{value} {unit}"
+    return f"{said} ({interval})" if interval else said
 
 
 def tidy(value: float | None) -> str:
@@ -134,11 +167,11 @@ def percent_text(share: float | None) -> str:
     return NOT_AVAILABLE if share is None else f"{percent(share)} %"
 
 
-def span(lo: float | None, hi: float | None, *, scale: float = 1.0) -> str:
+def span(lo: float | None, hi: float | None, *, count: int = LEAST) -> str:
     """An interval in words, so that a minus sign is never read as a dash: 1,200 to 1,280."""
     if lo is None or hi is None:
         return NOT_AVAILABLE
-    return f"{digits(scale * lo)} to {digits(scale * hi)}"
+    return f"{digits(lo, count=count)} to {digits(hi, count=count)}"
 
 
 def plural(count: int, noun: str) -> str:

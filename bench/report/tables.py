@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bench.report.detectable import ALPHA, POWER, detectable_change
-from bench.report.style import NOT_AVAILABLE, Estimate, digits, percent, span, tidy
+from bench.report.style import NOT_AVAILABLE, Estimate, digits, percent, plural, tidy, told
 from bench.report.view import Point, View
 
 
@@ -168,9 +168,9 @@ def _detectable(view: View, point: Point) -> Cell:
     found = detectable_change(view, point)
     if found.value is None:
         return Cell(NOT_AVAILABLE)
+    value, interval = told(found, scale=100)
     wide = found.hi is not None and found.hi > 1
-    note = f"{percent(found.lo)} to > 100" if wide else span(found.lo, found.hi, scale=100)
-    return Cell(percent(found.value), note)
+    return Cell(value, f"{percent(found.lo)} to > 100" if wide else interval)
 
 
 def failures_table(view: View) -> Table | None:
@@ -192,16 +192,13 @@ def measured(estimate: Estimate, point: Point) -> Cell:
     if estimate.value is None:
         return Cell(NOT_AVAILABLE)
     processes = point.count("num_processes") or 1
-    note = f"n = {processes} process" + ("" if processes == 1 else "es")
-    if estimate.has_interval:
-        note = span(estimate.lo, estimate.hi)
-    return Cell(digits(estimate.value), note)
+    value, interval = told(estimate)
+    return Cell(value, interval or f"n = {plural(processes, 'process')}")
 
 
 def share(estimate: Estimate, *, signed: bool = False) -> Cell:
     """A share in percent with its interval where there is one."""
-    note = span(estimate.lo, estimate.hi, scale=100) if estimate.has_interval else ""
-    return Cell(percent(estimate.value, signed=signed), note)
+    return Cell(*told(estimate, scale=100, signed=signed))
 
 
 def steps(point: Point) -> Cell:

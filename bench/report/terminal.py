@@ -1,4 +1,4 @@
-"""The run in a terminal: one table of at most 100 columns, then one line saying what stands out."""
+"""The run in a terminal: a table of at most 100 columns, what limits it, and what stands out."""
 
 from rich import box
 from rich.console import Console
@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.report.findings import standout
-from bench.report.served import changed_servers
+from bench.report.notices import notices
 from bench.report.style import Estimate, digits
 from bench.report.tables import Cell, measured, share, steps
 from bench.report.view import Point, Run, View
@@ -17,12 +17,18 @@ _NOTE = 26  # characters that the first column has room for
 
 
 def print_summary(run: Run, console: Console | None = None) -> None:
-    """Prints the table and its line; a log that is no terminal gets the full 100 columns."""
+    """Prints the table, every serious notice of the page, and the line of what stands out.
+
+    A log that is no terminal gets the full 100 columns.
+    """
     view = View.of(run)
     out = console or Console()
     if console is None:
         out.width = min(_WIDTH, out.width) if out.is_terminal else _WIDTH
     out.print(_table(view))
+    for notice in notices(view):
+        if notice.serious:
+            out.print(Text.assemble((f"{notice.title}.", "bold"), f" {notice.lead}"))
     out.print(Text(standout(view)))
     remarks = []
     if view.one_process:
@@ -30,7 +36,6 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     if view.emulated:
         remarks.append("Precision is emulated on this CPU; its ratios say nothing about GPUs.")
     remarks += [_load(point) for point in view.points if point.served]
-    remarks += changed_servers(view)
     if remarks:
         out.print(Text(" ".join(remarks), style="dim"))
 

@@ -1,5 +1,7 @@
 """Floors of listed devices: the published plan's figures, and what the table refuses."""
 
+import json
+
 import pytest
 
 from bench.devices import DEVICES, device, recognised
@@ -69,6 +71,27 @@ def test_the_table_prints(capsys: pytest.CaptureFixture[str]) -> None:
     assert "experts" in text
 
 
+def test_the_same_stands_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_roofline(["device=h100", "context=0", "batch_size=2"], as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["class"], told["context"], told["batch_size"]) == ("projected", 0, 2)
+    assert told["device"]["bytes_per_s"] == DEVICES["h100"].bytes_per_s
+    assert list(told["precisions"]) == ["fp8", "bf16"]
+    fp8 = told["precisions"]["fp8"]
+    assert list(fp8["forwards"]) == ["denoise", "commit", "fused", "decode"]
+    floors_s = {kind: own["op_floor_s"] for kind, own in fp8["forwards"].items()}
+    for own in fp8["forwards"].values():
+        assert sum(group["floor_s"] for group in own["op_groups"]) == pytest.approx(
+            own["op_floor_s"]
+        )
+    rates = fp8["tok_per_s_by_steps"]
+    separate_s = 16 * floors_s["denoise"] + floors_s["commit"]
+    assert rates["commit=separate"]["16"] == pytest.approx(2 * 256 / separate_s)
+    fused_s = 15 * floors_s["denoise"] + floors_s["fused"]
+    assert rates["commit=fused"]["16"] == pytest.approx(2 * 256 / fused_s)
+    assert fp8["autoregressive_tok_per_s"] == pytest.approx(2 / floors_s["decode"])
+
+
 WORK = {
     "context": 12,
     "expert_bytes": 1e6,
@@ -108,6 +131,7 @@ def test_a_points_share_is_of_what_its_device_reached() -> None:
     [
         (ROW | {"emulated": True}, WORK, PROBE),
         (ROW | {"distinct_experts_per_layer": None}, WORK, PROBE),
+        (ROW | {"min_belief": 0.001}, WORK, PROBE),
         (ROW, None, PROBE),
         (ROW, WORK, None),
     ],

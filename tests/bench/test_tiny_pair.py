@@ -1,6 +1,6 @@
 """The shipped weights do what the default sweep relies on, on its own 200 held-out prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -15,8 +15,16 @@ from model import DiffusionSampling, EosPolicy, GreedySampling, TraceLevel, load
 NUM_PROMPTS, BATCH = 200, 25
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two wait for each other where others use the processor, and take minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def answers(decoding: str, precision: str) -> Sequence[RequestRecord]:
-    torch.set_num_threads(2)
     session = NativeSession(
         loaded=load(f"tiny-{decoding}", precision=precision),
         sampling=DiffusionSampling() if decoding == "diffusion" else GreedySampling(),

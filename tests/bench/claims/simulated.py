@@ -79,10 +79,11 @@ def simulated(
     prompt_tokens: int = 1024,
     max_new_tokens: int = 1024,
     process_spread: float = 0.002,
+    fused: bool = False,
 ) -> Point:
     """Fixed work (or, not forced, canvases that stop after `steps`) decoded at a rate.
 
-    Every canvas takes its steps and a commit, all of one length.
+    Every canvas takes its steps and a commit, all of one length; fused, its steps alone.
     """
     prompts = [Asked(i, f"{i:0{prompt_tokens - 1}}") for i in range(num_prompts)]
     made = SyntheticConfig(
@@ -90,7 +91,7 @@ def simulated(
     )
     recording = make_recording(made, decoding=decoding, prompts=prompts)
     mean_steps = sum(steps) / len(steps)
-    forward_s = CANVAS / tok_per_s / (mean_steps + 1)
+    forward_s = CANVAS / tok_per_s / (mean_steps + (not fused))
     early_stop = decoding == "diffusion" and not forced
     records: list[RequestRecord] = []
     for process_id in range(num_processes):
@@ -100,6 +101,7 @@ def simulated(
                 prefill_s=0.045,
                 denoise_s=forward_s,
                 commit_s=forward_s,
+                fused_s=forward_s,
                 decode_s=1 / tok_per_s,
                 process_factor=process_factor(process_spread, process_id, 0),
             ),
@@ -109,6 +111,7 @@ def simulated(
                 trace="counts",
                 max_denoising_steps=48 if early_stop else steps[0],
                 early_stop=early_stop,
+                fused_commit=fused,
                 process_id=process_id,
             ),
             clock=VirtualClock(),

@@ -1,5 +1,6 @@
 """Verdicts as pages: verdict first, a figure a speed claim, evidence below, nothing asked for."""
 
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -7,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from bench import open_run
 from bench.claims.dossier import dossiers
 from bench.claims.files import read_claim
 from bench.claims.kept import FILE, read_verdicts, write_verdicts
+from bench.claims.terminal import print_verdicts
 from bench.report import render, render_claims
 from bench.report.claims import judged
 from bench.report.plot_claims import plot_claim
 from bench.report.view import View
 from tests.bench.claims.rerun import rerun
+from tests.browser import Browser
+from tests.narrow import assert_prints, assert_reads_narrow
 
 NAMES = ("h100-fp8", "h100-over-ar", "steps-per-canvas", "h100-ar-fp8")
 
@@ -74,7 +79,7 @@ def test_the_verdict_comes_first_and_the_evidence_below(folder: Path) -> None:
         for text in (
             'class="verdict positive">REPRODUCED',
             "1,135 tok/s (95 %: 1,120 to 1,148) by this engine",
-            "<figure>",
+            "<figure",
             "Conditions, published against actual",
             "every definition of its kind. The largest is 1.56 times the smallest",
             "A block is a canvas",
@@ -97,6 +102,39 @@ def test_blocking_mismatches_stand_first_and_unknowns_are_named(folder: Path) ->
     assert section.count("blocks the verdict") == 2
     assert ">unknown</td>" in section
     assert 'class="verdict none">NOT COMPARABLE' in section
+
+
+def test_what_is_not_comparable_comes_last_and_is_folded(tmp_path: Path) -> None:
+    path = rerun().write(tmp_path / "rerun")
+    run = open_run(path)
+
+    def made(*names: str) -> tuple[list[str], list[bool], str]:
+        """Verdicts in the page's order, whose evidence is open, and the terminal's text."""
+        found = [each.plain() for each in dossiers(run, [read_claim(name) for name in names])]
+        write_verdicts(path, found)
+        page = render_claims(run).read_text()
+        console = Console(width=100, file=io.StringIO(), record=True)
+        print_verdicts(found, console)
+        verdicts = re.findall(r'class="verdict [a-z]+">([A-Z ]+)<', page)
+        is_open = ["open" in tag for tag in re.findall(r"<details( open)?>", page)]
+        return verdicts, is_open, console.export_text()
+
+    verdicts, is_open, text = made("h100-ar-fp8", "h100-fp8", "steps-per-canvas")
+    assert verdicts == ["REPRODUCED", "NOT COMPARABLE", "NOT COMPARABLE"]
+    assert is_open == [True, False, False]
+    starts = [line.split("  ")[0] for line in text.splitlines() if line[:1].isupper()]
+    assert starts == ["REPRODUCED", "NOT COMPARABLE", "NOT COMPARABLE"] * 2
+    assert text.count("condition ") == 1
+    assert "decoding: published autoregressive, here diffusion" in text
+    verdicts, is_open, text = made("h100-ar-fp8")
+    assert (verdicts, is_open) == (["NOT COMPARABLE"], [True])
+    assert text.count("condition ") == 1
+
+
+def test_the_page_reads_on_a_telephone_and_on_paper(folder: Path, browser: Browser) -> None:
+    with browser.page((folder / "claims.html").as_uri()) as page:
+        assert_reads_narrow(page)
+        assert_prints(page)
 
 
 def test_there_is_a_figure_for_a_speed_and_none_for_a_ratio_or_a_count(folder: Path) -> None:

@@ -19,6 +19,7 @@ from tests.bench.profile.synthetic import (
     write_profile,
 )
 from tests.browser import Browser
+from tests.narrow import assert_prints, assert_reads_narrow, broken_words
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>$\\frac{1}{2}$\u202e&amp;"
 
@@ -85,9 +86,10 @@ def test_the_page_has_every_pane_and_needs_no_network(reported: Path, browser: B
         assert page.evaluate("[...document.images].every(i => i.naturalWidth && i.alt)")
         assert page.errors == []
         assert page.requests == []
-        page.resize(400, 800)
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= 400
+        assert_reads_narrow(page)
+        assert_prints(page)
+        assert broken_words(page, "tbody th") == []
+        assert broken_words(page, "tbody th", longest=99) != []  # the names of operations
 
 
 def test_a_gpu_profile_has_its_kernels(tmp_path: Path, small_pictures: None) -> None:

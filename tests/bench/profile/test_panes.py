@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.profile.tables import overhead_table
+from bench.profile.words import overhead_sentence
 from tests.bench.profile.synthetic import (
     allocation,
     forward,
@@ -129,6 +131,24 @@ def test_overhead_is_against_the_same_forwards_on_both_sides(tmp_path: Path) -> 
     overhead = write_profile(tmp_path, host_events(0, 1), [note]).panes.overhead
     assert overhead["overhead"].item() == pytest.approx(1)
     assert overhead["drift"].item() == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(("profiled_ms", "is_told"), [(0.0179, False), (0.1, True)])
+def test_a_cost_below_the_drift_of_the_machine_is_not_available(
+    tmp_path: Path, profiled_ms: float, is_told: bool
+) -> None:
+    """11.2 before and 33.5 after say nothing of 17.9 between them; 100 is more than either."""
+    note = forward(1, "denoise", profiled_ms)
+    note |= {"plain_before_ms": 0.0112, "plain_after_ms": 0.0335}
+    profile = write_profile(tmp_path, host_events(0, 1), [note])
+    assert profile.panes.overhead["overhead"].notna().item() is is_told
+    said = overhead_sentence(profile)
+    assert ("% of a denoise step" in said) is is_told
+    assert ("n/a (0.0179 ms with it" in said) is not is_told
+    assert ("differ by 99.8 %, more than the cost" in said) is not is_told
+    assert [cell.text for cell in overhead_table(profile).rows[0]][5] == (
+        "+347" if is_told else "n/a"
+    )
 
 
 def test_a_trace_without_a_noted_step_is_refused(tmp_path: Path) -> None:

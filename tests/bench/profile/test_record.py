@@ -89,14 +89,17 @@ def test_the_profilers_cost_is_measured_and_said(diffusion: Profile) -> None:
     row = diffusion.panes.overhead.set_index("phase").loc["denoise"]
     assert row["profiled_ms"] > 0
     assert row["plain_before_ms"] > 0
-    assert row["overhead"] == pytest.approx(
-        row["profiled_ms"] / (row["plain_before_ms"] + row["plain_after_ms"]) * 2 - 1
-    )
+    plain_ms = (row["plain_before_ms"] + row["plain_after_ms"]) / 2
+    overhead = row["profiled_ms"] / plain_ms - 1
+    told = row["drift"] <= abs(overhead)  # a loaded machine may drift by more
+    if told:
+        assert row["overhead"] == pytest.approx(overhead)
     out = Console(width=100, file=io.StringIO(), record=True)
     print_profile(diffusion, out)
     text = out.export_text()
     assert "Profiled: no measurement of speed" in text
-    assert f"{100 * row['overhead']:+.3g} %" in text
+    said = f"{100 * overhead:+.3g} % of a denoise step" if told else "forwards: n/a"
+    assert said in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 100
 
 

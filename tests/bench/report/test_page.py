@@ -13,6 +13,8 @@ from rich.console import Console
 
 from bench.report import print_summary, render
 from tests.bench.report.synthetic import SyntheticRun, synthetic_run
+from tests.browser import Browser
+from tests.narrow import assert_prints, assert_reads_narrow
 
 PLOTS = ("speed", "steps", "acceptance", "correction", "repair", "canvas")
 
@@ -141,7 +143,7 @@ def test_random_weights_are_said_once_and_draw_no_contents(tmp_path: Path) -> No
     assert [path.stem for path in (tmp_path / "plots").glob("*.png")] == ["speed"]
     assert len(Outline(page).descriptions) == 1
     assert page.count("Random weights") == 1
-    assert "those sections are left out" in page
+    assert "Those sections are left out" in page
     for heading in ("Steps a canvas", "Self-correction", "Repair test"):
         assert f"<h2>{heading}</h2>" not in page
     assert "net correction" not in page[: page.index('id="definitions"')]
@@ -171,6 +173,14 @@ def test_unknown_numbers_print_as_such(tmp_path: Path) -> None:
     page = render(replace(run, points=points)).read_text(encoding="utf-8")
     assert "speed without known quality" in page
     assert not re.search(r">\s*(nan|None|inf|&lt;NA&gt;)\b", page)
+
+
+def test_it_reads_on_a_telephone_and_on_paper(
+    rendered: tuple[SyntheticRun, str], browser: Browser
+) -> None:
+    with browser.page((rendered[0].path / "report.html").as_uri()) as page:
+        assert_reads_narrow(page)
+        assert_prints(page)
 
 
 def test_a_report_is_the_same_when_made_again(rendered: tuple[SyntheticRun, str]) -> None:

@@ -1,6 +1,6 @@
 """A server made of the standard library that leaves processes everywhere; run by its path.
 
-    python fake.py PORT PIDS [--silent] [--dies-at-once] [--deaf] [--late SECONDS]
+    python fake.py PORT PIDS [--silent] [--dies-at-once] [--deaf] [--until FILE]
 
 It starts a child in its own process group and a grandchild in a session of its own whose parent
 ends at once; both sleep and, like the server itself with --deaf, take no notice of SIGTERM. PIDS
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("pids", type=Path)
     for flag in ("--silent", "--dies-at-once", "--deaf"):
         parser.add_argument(flag, action="store_true")
-    parser.add_argument("--late", type=float, default=0.0)
+    parser.add_argument("--until", type=Path, help="answers once it is there")
     asked = parser.parse_args()
     pids = [os.getpid(), sleeper(leaves=False), sleeper(leaves=True)]
     asked.pids.write_text(json.dumps(pids))
@@ -66,7 +66,10 @@ def main() -> None:
         sys.exit(3)
     if asked.deaf:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(120 if asked.silent else asked.late)
+    if asked.silent:
+        time.sleep(120)
+    while asked.until and not asked.until.exists():
+        time.sleep(0.02)
     http.server.HTTPServer(("127.0.0.1", asked.port), Handler).serve_forever()
 
 

@@ -109,7 +109,8 @@ def test_a_diffusion_servers_usage_counts_canvases_and_is_found_out(outcomes: Ou
             assert count.usage is UsageCheck.COUNTS_CHUNKS
             assert count.source is Source.RETOKENISED
             assert count.delivered == count.retokenised
-    assert found_out > 0.7 * NUM_PROMPTS
+    # Of the right answers 14 are long enough; which are right is chance.
+    assert found_out > 0.5 * NUM_PROMPTS
     caught_s = min(o.ended_s for o in told if o.count.usage is UsageCheck.COUNTS_CHUNKS)
     later = [outcome.count for outcome in told if outcome.ended_s > caught_s]
     # The server draws its own noise: whether a short answer comes after the first caught is chance.

@@ -53,15 +53,16 @@ def swept(folder: Path, python: str, args: list[str], *overrides: str) -> Run:
         *(f"workload.num_prompts={NUM_PROMPTS}", f"measure.num_repeats={REPEATS}"),
         *overrides,
     )
-    assert not [p for p in psutil.process_iter() if "vllm" in " ".join(_words(p))]
+    assert not [p for p in psutil.process_iter() if _works_in(folder, p)]
     return run
 
 
-def _words(process: psutil.Process) -> list[str]:
+def _works_in(folder: Path, process: psutil.Process) -> bool:
+    """As all do that a run in it starts: vLLM's processes change their names, not their folder."""
     try:
-        return [word for word in process.cmdline() if word.startswith("vllm.")]
+        return Path(process.cwd()).is_relative_to(folder)
     except psutil.Error:
-        return []
+        return False
 
 
 def loads(run: Run) -> pd.DataFrame:

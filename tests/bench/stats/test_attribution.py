@@ -44,7 +44,7 @@ def _speed(run: RunTime) -> float:
     return run.delivered_tokens / run.wall_s
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(runs(), runs())
 def test_terms_sum_to_the_change(baseline: RunTime, candidate: RunTime) -> None:
     found = attribute(baseline, candidate)
@@ -57,7 +57,7 @@ def test_terms_sum_to_the_change(baseline: RunTime, candidate: RunTime) -> None:
         assert sum(parts.values()) == pytest.approx(found.terms[name], abs=1e-11 * total)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(runs(), runs())
 def test_swapping_runs_turns_every_term_round(baseline: RunTime, candidate: RunTime) -> None:
     there, back = attribute(baseline, candidate), attribute(candidate, baseline)

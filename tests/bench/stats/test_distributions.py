@@ -12,7 +12,7 @@ from bench.stats import compare_distributions, compare_paired_distributions, sig
 COUNTS = st.lists(st.integers(1, 8), min_size=1, max_size=15)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(COUNTS, COUNTS)
 def test_effects_are_their_definitions(ours: list[int], theirs: list[int]) -> None:
     found = compare_distributions(ours, theirs, np.zeros(len(ours)), np.zeros(len(theirs)))

@@ -20,7 +20,7 @@ from bench.stats.paired import sign_flip_p_values
 DIFFERENCES = st.lists(st.floats(-10, 10, width=32), min_size=8, max_size=10)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(DIFFERENCES)
 def test_sign_flip_is_the_full_enumeration(values: list[float]) -> None:
     found = abs(sum(values))
@@ -107,7 +107,6 @@ def test_log_ratios_by_hand_and_refused() -> None:
             log_ratios([1.0], [wrong])
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5, width=16), min_size=2, max_size=30), st.floats(0.001, 0.5))
 def test_mean_interval_is_students(values: list[float], level: float) -> None:
     found = mean_interval(values, level)
@@ -120,7 +119,6 @@ def test_mean_interval_is_students(values: list[float], level: float) -> None:
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1, 1, width=16), min_size=3, max_size=20), st.floats(0.05, 2))
 def test_tost_is_two_t_tests_and_agrees_with_the_interval(
     values: list[float], margin: float

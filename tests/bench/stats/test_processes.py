@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.stats import (
@@ -105,7 +105,6 @@ def test_the_bootstrap_is_seeded_skew_aware_and_as_wide_as_students() -> None:
     assert same.interval == (same.value, same.value)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 4), st.floats(0, 1e6), st.floats(1e-3, 1e6)),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
@@ -57,7 +57,6 @@ def test_quantile_interval_by_hand() -> None:
     assert quantile_interval(np.arange(1.0, 11), 0.5) == (2.0, 9.0)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 600), st.floats(0.02, 0.98))
 def test_quantile_interval_is_the_binomials(n: int, q: float) -> None:
     # Between order statistics r and s (from 1) lies the quantile where r <= Bin(n, q) < s.

@@ -32,8 +32,8 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def wait_for_end(pid: int, seconds: float) -> bool:
-    deadline_s = time.monotonic() + seconds
+def wait_for_end(pid: int) -> bool:
+    deadline_s = time.monotonic() + 60
     while is_running(pid) and time.monotonic() < deadline_s:
         time.sleep(0.02)
     return not is_running(pid)
@@ -44,15 +44,18 @@ def test_this_machine_is_sampled_and_timestamps_lie_on_our_clock() -> None:
     with Sampler(gpu=None, interval_s=0.05) as sampler:
         begin_s = time.perf_counter()
         assert len(sampler.samples()) >= 1
-        time.sleep(0.5)
-        end_s = time.perf_counter()
+        end_s = begin_s
+        while len(window(sampler.samples(), begin_s, end_s)) < 5 and end_s < begin_s + 60:
+            time.sleep(0.05)
+            end_s = time.perf_counter()
         samples = sampler.samples(until_s=end_s)
         assert sampler.problem is None
     assert before_s < samples[0].at_s < begin_s
     assert end_s <= samples[-1].at_s < time.perf_counter()
     times = [sample.at_s for sample in samples]
     assert times == sorted(set(times))
-    assert 3 <= len(window(samples, begin_s, end_s)) <= 11
+    # On a busy machine they come late, but none is due before its interval.
+    assert 5 <= len(window(samples, begin_s, end_s)) <= (end_s - begin_s) / 0.05 + 2
     for sample in samples:
         assert all(getattr(sample, name) is not None for name in CPU_ALWAYS)
         assert all(getattr(sample, name) is None for name in GPU_FIELDS)
@@ -84,10 +87,8 @@ def test_the_process_ends_with_its_block_after_a_last_sample() -> None:
         assert pid is not None
         assert is_running(pid)
         assert len(sampler.samples()) == 1
-        begin_s = time.perf_counter()
-    assert time.perf_counter() - begin_s < 2
     assert not is_running(pid)
-    assert len(sampler.samples()) == 2
+    assert len(sampler.samples()) == 2  # one that had to be killed leaves no last one
     assert sampler.problem is None
 
 
@@ -113,7 +114,7 @@ def test_a_sampler_that_is_killed_is_told_and_its_samples_stay() -> None:
     with Sampler(gpu=None) as sampler:
         assert sampler.pid is not None
         os.kill(sampler.pid, signal.SIGKILL)
-        assert wait_for_end(sampler.pid, 5)
+        assert wait_for_end(sampler.pid)
         samples = sampler.samples(until_s=time.perf_counter() + 60)
     assert samples
     assert sampler.problem is not None
@@ -153,8 +154,8 @@ def test_the_process_dies_with_its_parent(how: str) -> None:
         if how != "exit":
             assert is_running(pid)
             os.kill(parent.pid, signal.SIGKILL)
-        parent.wait(5)
-        assert wait_for_end(pid, 5)
+        parent.wait(60)
+        assert wait_for_end(pid)
     finally:
         parent.kill()
         parent.wait()
@@ -170,10 +171,10 @@ def test_a_parent_that_ends_normally_is_not_kept() -> None:
         "print(sampler.pid, flush=True)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, cwd=ROOT
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT
     )
     assert done.returncode == 0
-    assert wait_for_end(int(done.stdout), 5)
+    assert wait_for_end(int(done.stdout))
 
 
 def test_an_interrupt_of_the_group_leaves_the_last_sample_to_the_parent() -> None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.backends.openai.sse import Event, SseReader, TooLongLineError
@@ -41,7 +41,6 @@ def test_cuts_do_not_matter(size: int) -> None:
     assert reader.pending
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_any_cuts_do_not_matter(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(STREAM)]

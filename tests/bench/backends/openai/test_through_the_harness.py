@@ -120,10 +120,9 @@ def test_requests_at_the_times_of_a_file(tmp_path: Path) -> None:
     times = tmp_path / "times.txt"
     times.write_text("0\n0.02\n0.1\n0.12\n")
     point, tables, _ = tabled(every(slow(0.6)), arrivals=str(times))
-    late_s = float(tables["loads"]["late_s"].iloc[0])
     sent = sorted(tables["requests"]["sent_s"])
     for at_s, got in zip((0.0, 0.02, 0.1, 0.12), sent, strict=True):
-        assert at_s - 0.001 <= got <= at_s + late_s + 0.4  # and not after the answer before it
+        assert at_s - 0.001 <= got < at_s + 0.5  # and not after the answer before it
     assert (point["connections"], point["rate_per_s"]) == (None, None)
     assert len(point["arrivals_sha256"]) == 64
 
