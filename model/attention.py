@@ -41,6 +41,7 @@ class Part(NamedTuple):
     """
 
     rope_LH: tuple[Tensor, Tensor]
+    """cos and sin of the part's positions; of all from 0 on for blocks that take a `Sight`."""
     mask: Any
     """A mask of bools or None, or a `model.masks.Sight`: what the blocks of the model take."""
     cache: Any

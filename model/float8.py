@@ -9,6 +9,7 @@ Legend: T tokens, R routed rows, D model, E experts, K experts a token, F expert
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +36,12 @@ class ScaledLinear(nn.Module):
 
     Args:
         quantise: rows to e4m3 values and their fp32 scales [..., 1].
+
+    Attributes:
+        fast_accumulation: partial sums stay in the tensor core's narrow accumulator.
     """
 
+    fast_accumulation: ClassVar[bool] = True
     weight: Tensor
     scale: Tensor
 
@@ -58,7 +63,7 @@ class ScaledLinear(nn.Module):
             scale_T1,
             self.scale,
             out_dtype=torch.bfloat16,
-            use_fast_accum=True,
+            use_fast_accum=self.fast_accumulation,
         )
 
 

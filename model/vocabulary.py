@@ -81,15 +81,7 @@ class LongProduct(ScaledLinear):
     would lose the small ones.
     """
 
-    def product(self, values_TD: Tensor, scale_T1: Tensor) -> Tensor:
-        return torch._scaled_mm(
-            values_TD,
-            self.weight.t(),
-            scale_T1,
-            self.scale,
-            out_dtype=torch.bfloat16,
-            use_fast_accum=False,
-        )
+    fast_accumulation = False
 
 
 def scaled_rows(table_VD: Tensor, quantise: Callable[[Tensor], ScaledMatrix]) -> ScaledMatrix:

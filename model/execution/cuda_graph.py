@@ -3,9 +3,10 @@
 A graph belongs to what it was captured with: the cache and the rotary tables, which it reads in
 place, are part of its key; everything else is copied into the graph's own inputs before a replay
 and out of its outputs after it. How long the prefix is stands in the cache, on the device, so one
-graph a step (denoise, commit, decode) serves every canvas of every request. Another batch size,
-early stop switched on or off, or another cache is another graph; the loop keeps its cache, and
-replaces it only for a request that is longer than any before (`model.kv_cache.SpareCache`).
+graph a step (denoise, commit, both fused, decode) serves every canvas of every request. Another
+batch size, early stop switched on or off, or another cache is another graph; the loop keeps its
+cache, and replaces it only for a request that is longer than any before
+(`model.kv_cache.SpareCache`).
 """
 
 from collections import OrderedDict
