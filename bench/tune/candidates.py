@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from model.config import ModelConfig
-from model.kernels.tiles import FP8, DenseTiles, HeadTiles, Tiles
+from model.kernels.tiles import FP8, DenseTiles, GatedTiles, HeadTiles, Tiles
 
 _PROGRAMS = 132  # multiprocessors of an H100 or H200
 
@@ -84,6 +84,36 @@ _HEADS = {  # by the channels of a head
         HeadTiles(64, 64, 8, 4),
     ),
 }
+_GATED_WIDE = {
+    FP8: (
+        GatedTiles(64, 64, 128, 8, 6),
+        GatedTiles(64, 64, 128, 4, 6),
+        GatedTiles(32, 64, 128, 4, 4),
+        GatedTiles(64, 64, 256, 8, 3),
+        GatedTiles(128, 64, 128, 8, 6),
+    ),
+    torch.bfloat16: (
+        GatedTiles(64, 64, 64, 4, 6),
+        GatedTiles(64, 64, 128, 4, 3),
+        GatedTiles(64, 64, 64, 8, 6),
+        GatedTiles(64, 64, 128, 8, 4),
+        GatedTiles(128, 64, 64, 8, 6),
+    ),
+}
+_GATED_NARROW = {
+    FP8: (
+        GatedTiles(16, 64, 256, 4, 5),
+        GatedTiles(16, 64, 256, 4, 4),
+        GatedTiles(16, 64, 128, 4, 8),
+    ),
+    torch.bfloat16: (
+        GatedTiles(16, 64, 128, 4, 5),
+        GatedTiles(16, 64, 64, 4, 8),
+        GatedTiles(16, 64, 128, 4, 4),
+    ),
+}
+_SOON_MIB = (24, 16, 32, 8, 0)  # an H100's or H200's second-level cache holds 50
+_FEWEST_FOR_SOON = 64  # tokens; fewer do not touch every expert
 _FEWEST_FOR_HEADS = 64  # tokens; with fewer a program a head leaves most of the chip idle
 
 
@@ -105,6 +135,17 @@ def head_tiles(tokens: int, size: int) -> tuple[HeadTiles | None, ...]:
     if tokens < _FEWEST_FOR_HEADS or size not in _HEADS:
         return (None,)
     return (*_HEADS[size], None)
+
+
+def gated_tiles(dtype: torch.dtype, tokens: int) -> tuple[GatedTiles | None, ...]:
+    """For a dense gate and up product that makes the hidden rows; None is one launch more."""
+    return (*(_GATED_NARROW if tokens <= 16 else _GATED_WIDE)[dtype], None)
+
+
+def soon_mib(tiles: Tiles, tokens: int) -> tuple[int, ...]:
+    """For gate_up with these tiles: of its weights, asked for before the router runs."""
+    starts_with_the_first = tiles.by_tile or tiles.persistent > 0
+    return _SOON_MIB if starts_with_the_first and tokens >= _FEWEST_FOR_SOON else (0,)
 
 
 def dense_products(config: ModelConfig) -> Iterator[tuple[str, int, int]]:

@@ -9,7 +9,8 @@ import torch
 
 from bench.tune.search import Trial, search
 from bench.tune.timing import WholeStep
-from model.kernels.tiles import FP8, file_of, table_for, write_table
+from model.kernels.tile_files import file_of, table_for, write_table
+from model.kernels.tiles import FP8
 
 _DTYPES = {"fp8": FP8, "bf16": torch.bfloat16}
 

@@ -6,7 +6,7 @@ caches and of the bus it gets. So every trial is a table, and its time a whole c
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -15,11 +15,13 @@ from bench.tune.candidates import (
     dense_products,
     dense_tiles,
     expert_tiles,
+    gated_tiles,
     head_tiles,
     qkv_products,
+    soon_mib,
 )
 from model.config import ModelConfig
-from model.kernels.tiles import FP8, DenseTiles, HeadTiles, TileTable
+from model.kernels.tiles import FP8, DenseTiles, GatedTiles, HeadTiles, TileTable
 
 _QUICKER = 0.999  # of the best time so far: less is noise
 
@@ -32,7 +34,7 @@ class Trial:
     """One table that was timed.
 
     Attributes:
-        what: the product whose tiles were tried, or the router.
+        what: the product whose tiles were tried, or the launch.
         tiles: tried; None for what there is without tiles.
         step_ms: of the whole step; None where it failed.
         error: why it failed.
@@ -137,6 +139,35 @@ def _choices(
 
         return changes
 
+    def gated(table: TileTable) -> _Changes:
+        shape = 2 * config.dense_hidden_size, config.hidden_size
+        now = table.for_gated(dtype, tokens, *shape)
+        return [
+            (_plain(tiles), table.with_gated(dtype, tokens, *shape, tiles))
+            for tiles in gated_tiles(dtype, tokens)
+            if tiles != now
+        ]
+
+    def hidden_rows(table: TileTable) -> _Changes:
+        up, down = table.for_experts(dtype, tokens)
+        if up.persistent:
+            return []
+        up = replace(up, quantise=not up.quantise)
+        return [({"quantise": up.quantise}, table.with_experts(dtype, tokens, up, down))]
+
+    def soon_experts(table: TileTable) -> _Changes:
+        up, _ = table.for_experts(dtype, tokens)
+        _, qkv = table.for_soon(dtype, tokens)
+        return [
+            ({"soon_mib": size}, table.with_soon(dtype, tokens, size, qkv))
+            for size in soon_mib(up, tokens)
+        ]
+
+    def soon_qkv(table: TileTable) -> _Changes:
+        size_bytes, qkv = table.for_soon(dtype, tokens)
+        changed = table.with_soon(dtype, tokens, size_bytes >> 20, not qkv)
+        return [({"soon_qkv": not qkv}, changed)]
+
     def router(table: TileTable) -> _Changes:
         one_launch = not table.for_router(dtype, tokens)
         changed = table.with_router(dtype, tokens, one_launch)
@@ -146,8 +177,15 @@ def _choices(
     if dtype == FP8:
         products += [(name, dense(*shape)) for name, *shape in dense_products(config)]
         products += [(name, qkv(*shape)) for name, *shape in qkv_products(config)]
-    return [*products, ("router", router)]
+        products.append(("experts hidden rows", hidden_rows))
+    return [
+        *products,
+        ("dense gate and up, gated", gated),
+        ("router", router),
+        ("experts' weights asked for", soon_experts),
+        ("attention's weights asked for", soon_qkv),
+    ]
 
 
-def _plain(tiles: DenseTiles | HeadTiles | None) -> dict[str, Any] | None:
+def _plain(tiles: DenseTiles | GatedTiles | HeadTiles | None) -> dict[str, Any] | None:
     return None if tiles is None else asdict(tiles)

@@ -22,14 +22,18 @@ from model.kernels import dense, glue
 from model.kernels.aside import Aside
 from model.kernels.attention import attention, attention_quantised
 from model.kernels.experts import ExpertWeights, expert_rows
-from model.kernels.glue import Branch, Quantised
+from model.kernels.gated import gated_product, gated_product_fp8
+from model.kernels.glue import Branch, Quantised, Soon
 from model.kernels.heads import qkv_norm_rope_write
 from model.kernels.heads_fused import qkv_fp8_norm_rope_write
-from model.kernels.routing import MOST_TILES, route, router_scores, score_and_route
-from model.kernels.tiles import HeadTiles, TileTable, table_for
+from model.kernels.routing import SortedRows, route, route_and_sort, router_scores
+from model.kernels.tile_files import table_for
+from model.kernels.tiles import GatedTiles, HeadTiles, TileTable
 from model.layers import Linear, RMSNorm
 from model.moe import Experts, Router
 from model.transformer import Block, Transformer
+
+_COUNTERS = 512  # of each kind: row tiles of 512 tokens with 8 experts each, and to spare
 
 
 class Carried(NamedTuple):
@@ -46,6 +50,7 @@ def fuse(model: Transformer) -> None:
     blocks = [FusedBlock(block, model.config, i, aside) for i, block in enumerate(model.layers())]
     for block, following in itertools.pairwise(blocks):
         block.next_branch = (following.input_branch,)
+        block.next_qkv = following.qkv.weight.detach()
     model.blocks = nn.ModuleList(blocks)
     model.spells_masks = False
 
@@ -59,23 +64,24 @@ def retile(model: Transformer, table: TileTable) -> None:
 class FusedRouter(nn.Module):
     """Routing of rows that the kernel before has normed and scaled."""
 
-    arrived_M: Tensor
-
     def __init__(self, router: Router, top_k: int) -> None:
         super().__init__()
         self.weight = router.projection.weight
         self.per_expert_scale = router.per_expert_scale
         self._top_k = top_k
-        arrived_M = torch.zeros(MOST_TILES, dtype=torch.int32, device=self.weight.device)
-        self.register_buffer("arrived_M", arrived_M, persistent=False)
 
-    def forward(self, scaled_TD: Tensor, *, one_launch: bool) -> tuple[Tensor, Tensor]:
-        """Expert indices [T, K] int32 and their weights [T, K] fp32."""
-        if one_launch:
+    def forward(
+        self, scaled_TD: Tensor, tile_rows: int, arrived: Tensor | None
+    ) -> tuple[Tensor, Tensor, SortedRows | None]:
+        """Expert indices [T, K] int32 and their weights [T, K] fp32.
+
+        With counters (`last_jit`) that is one launch, which also sorts rows into tiles.
+        """
+        if arrived is not None:
             matrix = self.weight, self.per_expert_scale
-            return score_and_route(scaled_TD, *matrix, self._top_k, self.arrived_M)
+            return route_and_sort(scaled_TD, *matrix, self._top_k, tile_rows, arrived)
         scores = router_scores(scaled_TD, self.weight)
-        return route(scores, self.per_expert_scale, self._top_k)
+        return *route(scores, self.per_expert_scale, self._top_k), None
 
 
 class FusedBlock(nn.Module):
@@ -83,10 +89,11 @@ class FusedBlock(nn.Module):
 
     Attributes:
         input_branch: the norm it starts with.
-        next_branch: that of the block after it; none after the last.
+        next_branch, next_qkv: norm and q/k/v matrix of the block after it; none after the last.
         table: tiles of its products; None for the device's.
     """
 
+    arrived_3M: Tensor
     layer_scalar: Tensor
     encoder_layer_scalar: Tensor | None
 
@@ -104,6 +111,9 @@ class FusedBlock(nn.Module):
         self.down = cast(Linear | ScaledLinear, block.dense.down)
         experts = cast(Experts | ScaledExperts, block.experts)
         self._is_fp8 = isinstance(experts, ScaledExperts)
+        # Counters of router, experts and dense MLP, zeros between launches (`last_jit`).
+        arrived_3M = torch.zeros(3, _COUNTERS, dtype=torch.int32, device=self.layer_scalar.device)
+        self.register_buffer("arrived_3M", arrived_3M, persistent=False)
         scales = (experts.gate_up_scale, experts.down_scale) if self._is_fp8 else ()
         self._expert_weights = ExpertWeights(experts.gate_up, experts.down, *scales)
         kind: Literal["plain", "fp8"] = "fp8" if self._is_fp8 else "plain"
@@ -111,6 +121,7 @@ class FusedBlock(nn.Module):
         self._k_weight = _weight(block.attention.k_norm)
         self.input_branch = Branch(_weight(block.input_norm), kind)
         self.next_branch: tuple[Branch, ...] = ()
+        self.next_qkv: Tensor | None = None
         self.table: TileTable | None = None
         self._post_attention_weight = _weight(block.post_attention_norm)
         self._branches = (
@@ -132,6 +143,7 @@ class FusedBlock(nn.Module):
         batch_size, length, size = x.x_BLD.shape
         x_TD = x.x_BLD.reshape(-1, size)
         out_TD = self._parts(self.output, self._attended(x.normed, parts))
+        soon_experts, soon_qkv = self._soon(len(x_TD))
         x_TD, (for_dense, for_experts, for_router) = glue.add_rms_norm_then_norms(
             x_TD,
             out_TD,
@@ -140,12 +152,10 @@ class FusedBlock(nn.Module):
             None,
             self._branches,
             overlap=True,
+            soon=soon_experts,
         )
         dense_TD = self._aside.start(lambda: self._dense(for_dense), x_TD.device)
-        table = self.table or table_for(x_TD.device)
-        one_launch = table.for_router(self._expert_weights.gate_up.dtype, len(x_TD))
-        expert_TK, weight_TK = self.router(for_router, one_launch=one_launch)
-        routed_ND = self._routed(for_experts, expert_TK)
+        weight_TK, routed_ND = self._routed(cast(Tensor, for_router), for_experts)
         x_TD, normed = glue.end_block(
             x_TD,
             dense_TD.join(),
@@ -155,6 +165,7 @@ class FusedBlock(nn.Module):
             scalar,
             self.next_branch,
             weight_TK,
+            soon=soon_qkv,
         )
         x_BLD = x_TD.view(batch_size, length, size)
         return Carried(x_BLD, normed[0]) if normed else x_BLD
@@ -179,9 +190,11 @@ class FusedBlock(nn.Module):
                 return list(zip(values_TD.chunk(count), scale_T.chunk(count), strict=True))
         return list(self._product(self.qkv, normed).chunk(count))
 
+    def _tiles(self) -> TileTable:
+        return self.table or table_for(self.layer_scalar.device)
+
     def _qkv_tiles(self, tokens: int) -> HeadTiles | None:
-        weight = self.qkv.weight
-        return (self.table or table_for(weight.device)).for_qkv(tokens, *weight.shape)
+        return self._tiles().for_qkv(tokens, *self.qkv.weight.shape)
 
     def _query(self, rows: Tensor | Quantised, part: Part) -> Tensor:
         """q [B, N, L, H] of a part's share, whose keys and values go to the cache."""
@@ -205,18 +218,51 @@ class FusedBlock(nn.Module):
 
     def _dense(self, x: Tensor | Quantised) -> Tensor:
         """The dense MLP; [T, D], or fp32 parts of it."""
-        gate_up = self.gate_up
-        if not isinstance(gate_up, ScaledLinear):
-            return self._product(self.down, glue.gated_gelu(self._product(gate_up, x)))
-        return self._parts(self.down, glue.gated_gelu_quantised(self._product(gate_up, x)))
+        return self._parts(self.down, self._hidden(x))
 
-    def _routed(self, x: Tensor | Quantised, expert_TK: Tensor) -> Tensor:
-        """Every assignment's expert output, unweighted; [T * K, D]."""
-        values_TD, scale_T = x if isinstance(x, tuple) else (x, None)
-        tiles = None
-        if self.table is not None:
-            tiles = self.table.for_experts(values_TD.dtype, values_TD.shape[0])
-        return expert_rows(values_TD, scale_T, expert_TK, self._expert_weights, tiles)
+    def _hidden(self, x: Tensor | Quantised) -> Tensor | Quantised:
+        """Hidden rows of the dense MLP [T, F]."""
+        gate_up = self.gate_up
+        tiles = self._gated_tiles(len(x[0] if isinstance(x, tuple) else x))
+        if not isinstance(gate_up, ScaledLinear):
+            if tiles is None:
+                return glue.gated_gelu(self._product(gate_up, x))
+            return gated_product(cast(Tensor, x), gate_up.weight, tiles)
+        if tiles is None:
+            return glue.gated_gelu_quantised(self._product(gate_up, x))
+        matrix = gate_up.weight, gate_up.scale
+        return gated_product_fp8(*cast(Quantised, x), *matrix, tiles, self.arrived_3M[2])
+
+    def _soon(self, tokens: int) -> tuple[Soon | None, Soon | None]:
+        """Weights to send into the cache: the experts' before the router, q/k/v's at the end."""
+        gate_up, qkv = self._expert_weights.gate_up, self.next_qkv
+        size_bytes, wants_qkv = self._tiles().for_soon(gate_up.dtype, tokens)
+        soon_experts = (gate_up, size_bytes) if size_bytes else None
+        if qkv is None or not wants_qkv:
+            return soon_experts, None
+        return soon_experts, (qkv, qkv.numel() * qkv.element_size())
+
+    def _gated_tiles(self, tokens: int) -> GatedTiles | None:
+        """None for two launches, also where there are too many tokens to count."""
+        weight = self.gate_up.weight
+        tiles = self._tiles().for_gated(weight.dtype, tokens, *weight.shape)
+        return tiles if tiles is not None and tokens <= tiles.rows * _COUNTERS else None
+
+    def _routed(self, for_router: Tensor, for_experts: Tensor | Quantised) -> tuple[Tensor, Tensor]:
+        """Weights [T, K] and every assignment's expert output, unweighted [T * K, D]."""
+        values_TD, scale_T = for_experts if isinstance(for_experts, tuple) else (for_experts, None)
+        dtype, tokens = values_TD.dtype, len(values_TD)
+        tiles = self._tiles().for_experts(dtype, tokens)
+        for_scores, for_rows, _ = self.arrived_3M
+        one_launch = self._tiles().for_router(dtype, tokens)
+        expert_TK, weight_TK, sorted_rows = self.router(
+            for_router, tiles[0].rows, for_scores if one_launch else None
+        )
+        routed_ND = expert_rows(
+            values_TD, scale_T, expert_TK, self._expert_weights, tiles,
+            sorted_rows=sorted_rows, arrived_M=for_rows,
+        )  # fmt: skip
+        return weight_TK, routed_ND
 
     def _product(self, linear: Linear | ScaledLinear, x: Tensor | Quantised) -> Tensor:
         if not isinstance(linear, ScaledLinear):

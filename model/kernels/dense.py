@@ -15,7 +15,8 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from model.kernels import dense_jit as jit
 from model.kernels.overlap import overlapped
-from model.kernels.tiles import DenseTiles, TileTable, table_for
+from model.kernels.tile_files import table_for
+from model.kernels.tiles import DenseTiles, TileTable
 
 
 def linear_fp8(

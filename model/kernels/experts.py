@@ -14,10 +14,13 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from model.kernels import experts_jit as jit
-from model.kernels.glue import quantise_rows
+from model.kernels.glue import Quantised, quantise_rows
 from model.kernels.overlap import overlapped
 from model.kernels.routing import SortedRows, sort_rows
-from model.kernels.tiles import FP8, Tiles, table_for
+from model.kernels.tile_files import table_for
+from model.kernels.tiles import FP8, Tiles
+
+_VALUES_A_THREAD = 32  # of rows quantised at once: with 64 fewer programs fit a multiprocessor
 
 
 class ExpertWeights(NamedTuple):
@@ -39,6 +42,9 @@ def expert_rows(
     expert_TK: Tensor,
     weights: ExpertWeights,
     tiles: tuple[Tiles, Tiles] | None = None,
+    *,
+    sorted_rows: SortedRows | None = None,
+    arrived_M: Tensor | None = None,
 ) -> Tensor:
     """down(gelu(gate(x)) * up(x)) of every assignment, unweighted, rounded as torch does.
 
@@ -46,21 +52,28 @@ def expert_rows(
         x_TD: bf16, or e4m3 with row_scale_T fp32: then hidden rows are quantised here.
         expert_TK: int32, contiguous.
         tiles: of gate_up and down; None for the device's.
+        sorted_rows: of expert_TK by gate_up's tiles; None to sort here.
+        arrived_M: int32 zeros, which stay zeros; of no other launch at the same time. With one for
+            each row tile, tiles that quantise do so; without, rows are quantised by their own
+            launch.
 
     Returns:
         [N, D] bf16, for `combine` or a norm that mixes them.
     """
     up, down = tiles or table_for(x_TD.device).for_experts(x_TD.dtype, x_TD.shape[0])
     num_experts, top_k = weights.gate_up.shape[0], expert_TK.shape[1]
-    sorted_up = sort_rows(expert_TK, num_experts, up.rows)
-    hidden_NF = gate_up_rows(
-        x_TD, row_scale_T, weights.gate_up, weights.gate_up_scale, sorted_up, top_k, up
-    )
+    sorted_up = sorted_rows or sort_rows(expert_TK, num_experts, up.rows)
+    matrix = weights.gate_up, weights.gate_up_scale, sorted_up, top_k, up
+    most_tiles = len(sorted_up.tile_expert_M)
+    scale_N = None
+    if row_scale_T is None:
+        hidden_NF = gate_up_rows(x_TD, None, *matrix)
+    elif up.quantise and arrived_M is not None and len(arrived_M) >= most_tiles:
+        hidden_NF, scale_N = gate_up_rows_quantised(x_TD, row_scale_T, *matrix, arrived_M)
+    else:
+        hidden_NF, scale_N = quantise_rows(gate_up_rows(x_TD, row_scale_T, *matrix))
     same = up.rows == down.rows
     sorted_down = sorted_up if same else sort_rows(expert_TK, num_experts, down.rows)
-    scale_N = None
-    if row_scale_T is not None:
-        hidden_NF, scale_N = quantise_rows(hidden_NF)
     return down_rows(hidden_NF, scale_N, weights.down, weights.down_scale, sorted_down, down)
 
 
@@ -76,6 +89,26 @@ def mixed_experts(
     return combine(expert_rows(x_TD, row_scale_T, expert_TK, weights, tiles), weight_TK)
 
 
+def gate_up_rows_quantised(
+    x_TD: Tensor,
+    row_scale_T: Tensor,
+    gate_up: Tensor,
+    scale_EG: Tensor | None,
+    sorted_rows: SortedRows,
+    top_k: int,
+    tiles: Tiles,
+    arrived_M: Tensor,
+) -> Quantised:
+    """`glue.quantise_rows` of `gate_up_rows` in one launch; arrived_M as in `expert_rows`."""
+    assert not tiles.persistent, "persistent programs do not quantise"
+    assignments, hidden = x_TD.shape[0] * top_k, gate_up.shape[1] // 2
+    values_NF = x_TD.new_empty((assignments, hidden), dtype=FP8)
+    scale_N = row_scale_T.new_empty(assignments)
+    x = x_TD, row_scale_T, gate_up, scale_EG, sorted_rows, top_k, tiles
+    gate_up_rows(*x, quantised=(values_NF, scale_N, arrived_M))
+    return values_NF, scale_N
+
+
 def gate_up_rows(
     x_TD: Tensor,
     row_scale_T: Tensor | None,
@@ -84,11 +117,18 @@ def gate_up_rows(
     sorted_rows: SortedRows,
     top_k: int,
     tiles: Tiles,
+    *,
+    quantised: tuple[Tensor, Tensor, Tensor] | tuple[None, None, None] = (None, None, None),
 ) -> Tensor:
-    """gelu(gate(x)) * up(x) of every assignment: [N, F] bf16. Scales go with e4m3 operands."""
+    """gelu(gate(x)) * up(x) of every assignment: [N, F] bf16. Scales go with e4m3 operands.
+
+    quantised: e4m3 values [N, F], their scales [N] and counters, where rows are quantised as well.
+    """
     num_experts, hidden, width = gate_up.shape[0], gate_up.shape[1] // 2, gate_up.shape[2]
     assignments = x_TD.shape[0] * top_k
     hidden_NF = x_TD.new_empty((assignments, hidden), dtype=torch.bfloat16)
+    padded = triton.next_power_of_2(hidden)
+    at_once = max(_VALUES_A_THREAD * 32 * tiles.warps // padded, 1)
     jit.gate_up_kernel[_grid(sorted_rows, hidden, tiles)](
         x_TD,
         row_scale_T,
@@ -96,12 +136,16 @@ def gate_up_rows(
         scale_EG,
         *sorted_rows,
         hidden_NF,
+        *quantised,
         assignments,
         NUM_EXPERTS=num_experts,
         D=width,
         F=hidden,
+        F_POW2=padded,
         TOP_K=top_k,
         FP8=gate_up.dtype == FP8,
+        QUANTISE=quantised[0] is not None,
+        AT_ONCE=min(at_once, tiles.rows),
         **overlapped(x_TD),
         **_meta(tiles),
     )

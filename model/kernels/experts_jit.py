@@ -7,6 +7,7 @@ tiles, P places of the sorted assignments.
 import triton
 import triton.language as tl
 
+from model.kernels.last_jit import is_last, quantise_at
 from model.kernels.overlap_jit import begin
 
 
@@ -116,6 +117,33 @@ def _gate_up_tile(
 
 
 @triton.jit
+def _quantise_if_last(
+    tile,
+    assignment_P,
+    hidden_NF,
+    values_NF,
+    scale_N,
+    arrived_M,
+    assignments,
+    F: tl.constexpr,
+    F_POW2: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+):
+    """Quantises a tile's hidden rows, AT_ONCE of them, if its other programs are done.
+
+    Its real rows come before its padding.
+    """
+    if is_last(arrived_M + tile, BLOCKS):
+        places = assignment_P + tile * BLOCK_ROWS
+        real = (tl.load(places + tl.arange(0, BLOCK_ROWS)) < assignments).to(tl.int32)
+        for start in range(0, tl.sum(real, 0), AT_ONCE):
+            row = tl.load(places + start + tl.arange(0, AT_ONCE))[:, None]
+            quantise_at(hidden_NF, values_NF, scale_N, row, row < assignments, F, F_POW2)
+
+
+@triton.jit
 def gate_up_kernel(
     x_TD,
     row_scale_T,
@@ -125,10 +153,14 @@ def gate_up_kernel(
     tile_expert_M,
     num_tiles_1,
     hidden_NF,
+    values_NF,
+    scale_N,
+    arrived_M,
     assignments,
     NUM_EXPERTS: tl.constexpr,
     D: tl.constexpr,
     F: tl.constexpr,
+    F_POW2: tl.constexpr,
     TOP_K: tl.constexpr,
     FP8: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
@@ -138,9 +170,14 @@ def gate_up_kernel(
     PROMOTE: tl.constexpr,
     BY_TILE: tl.constexpr,
     PERSISTENT: tl.constexpr,
+    QUANTISE: tl.constexpr,
+    AT_ONCE: tl.constexpr,
     OVERLAP: tl.constexpr,
 ):
-    """BLOCK_ROWS of an expert's rows by BLOCK_OUT gate rows and the same up rows at a time."""
+    """BLOCK_ROWS of an expert's rows by BLOCK_OUT gate rows and the same up rows at a time.
+
+    With QUANTISE the last program of a row tile quantises its hidden rows, AT_ONCE of them.
+    """
     begin(OVERLAP)
     num_tiles = tl.load(num_tiles_1)
     BLOCKS: tl.constexpr = (F + BLOCK_OUT - 1) // BLOCK_OUT
@@ -161,6 +198,11 @@ def gate_up_kernel(
                 assignment_P, tile_expert_M, hidden_NF, assignments, NUM_EXPERTS, D, F, TOP_K,
                 FP8, BLOCK_ROWS, BLOCK_OUT, BLOCK_INNER, TMA, PROMOTE,
             )  # fmt: skip
+            if QUANTISE:
+                _quantise_if_last(
+                    tile, assignment_P, hidden_NF, values_NF, scale_N, arrived_M, assignments,
+                    F, F_POW2, BLOCKS, BLOCK_ROWS, AT_ONCE,
+                )  # fmt: skip
 
 
 @triton.jit

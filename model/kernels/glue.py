@@ -16,11 +16,13 @@ from torch import Tensor
 
 from model.kernels.glue_jit import gate_rows, norm_rows, quantise_rows_kernel
 from model.kernels.overlap import overlapped
+from model.kernels.prefetch_jit import THREADS
 
 _FP8 = torch.float8_e4m3fn
 _MAX_BRANCHES = 3
 
 Quantised = tuple[Tensor, Tensor]  # e4m3 values [..., D] and their fp32 scale [...]
+Soon = tuple[Tensor, int]  # weights, and how many of their first bytes a later kernel starts with
 
 
 class Branch(NamedTuple):
@@ -66,12 +68,14 @@ def add_rms_norm_then_norms(
     branches: Sequence[Branch],
     *,
     overlap: bool = False,
+    soon: Soon | None = None,
 ) -> tuple[Tensor, list[Tensor | Quantised]]:
     """`add_rms_norm` and up to three norms of its result.
 
     overlap: x was written by the kernel just before (`model.kernels.overlap`).
+    soon: sent into the second-level cache meanwhile.
     """
-    new, outputs = _launch(residual, x, weight, eps, branches, scalar, overlap=overlap)
+    new, outputs = _launch(residual, x, weight, eps, branches, scalar, overlap=overlap, soon=soon)
     assert new is not None
     return new, outputs
 
@@ -87,6 +91,8 @@ def end_block(
     scalar: Tensor | None,
     branches: Sequence[Branch],
     weight_TK: Tensor | None = None,
+    *,
+    soon: Soon | None = None,
 ) -> tuple[Tensor, list[Tensor | Quantised]]:
     """A block's last lines and what the next block starts from, all [..., D].
 
@@ -97,12 +103,13 @@ def end_block(
         dense: or fp32 parts [S, ..., D] (`dense.linear_fp8_parts`): summed in order and rounded.
         routed: with weight_TK (fp32) the experts' unweighted rows [T * K, D]
             (`experts.expert_rows`), which are mixed as `experts.combine` does.
+        soon: sent into the second-level cache meanwhile.
 
     Returns:
         the new residual, and the branches' norms of it (the next block's input norm).
     """
     pair = (routed, weight_TK, dense_weight, routed_weight)
-    new, outputs = _launch(residual, dense, post_weight, eps, branches, scalar, pair)
+    new, outputs = _launch(residual, dense, post_weight, eps, branches, scalar, pair, soon=soon)
     assert new is not None
     return new, outputs
 
@@ -169,6 +176,7 @@ def _launch(
     pair: tuple[Tensor, Tensor | None, Tensor, Tensor] | None = None,
     *,
     overlap: bool = False,
+    soon: Soon | None = None,
 ) -> tuple[Tensor | None, list[Tensor | Quantised]]:
     """The row kernel on whatever is given; without a residual the branches are norms of x."""
     if len(branches) > _MAX_BRANCHES:
@@ -190,21 +198,32 @@ def _launch(
             arguments += [branch.weight, out, None]
     arguments += [None] * (3 * _MAX_BRANCHES - len(arguments))
     routers = [branch.kind == "router" for branch in branches] + [False] * _MAX_BRANCHES
+    piece_bytes = 0 if soon is None else _piece_bytes(*soon, count)
     heavy = share_TK is not None or any(branch.kind == "fp8" for branch in branches)
     norm_rows[(count,)](
         None if residual is None else residual.contiguous(),
         x.contiguous(),
         None if other is None else other.contiguous(),
         None if share_TK is None else share_TK.contiguous(),
-        weight, x_weight, other_weight, scalar, new, *arguments, eps, size**-0.5, count * size,
+        weight, x_weight, other_weight, scalar, new, *arguments,
+        soon[0] if soon is not None and piece_bytes else None, eps, size**-0.5, count * size,
         count // (1 if scalar is None else scalar.numel()),
         ROUTER0=routers[0], ROUTER1=routers[1], ROUTER2=routers[2],
         TOP_K=1 if share_TK is None else share_TK.shape[-1],
         PARTS=x.shape[0] if x.ndim > like.ndim else 1,
-        SIZE=size, BLOCK=_block(size), num_warps=_norm_warps(size, heavy),
+        SIZE=size, BLOCK=_block(size), num_warps=_norm_warps(size, heavy), PIECE_BYTES=piece_bytes,
         **(overlapped(x) if overlap else {"OVERLAP": False}),
     )  # fmt: skip
     return new, outputs
+
+
+def _piece_bytes(weights: Tensor, size_bytes: int, programs: int) -> int:
+    """Of what each asking thread sends for: together so many bytes, never any behind the last."""
+    if not weights.is_cuda:
+        return 0
+    pieces = programs * THREADS
+    fits = min(size_bytes, weights.numel() * weights.element_size()) // pieces
+    return fits // 16 * 16
 
 
 def _contiguous_like(x: Tensor) -> Tensor:

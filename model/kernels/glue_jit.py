@@ -7,6 +7,7 @@ import triton
 import triton.language as tl
 
 from model.kernels.overlap_jit import begin
+from model.kernels.prefetch_jit import ask_for
 
 
 @triton.jit
@@ -47,6 +48,14 @@ def _load(pointer, column, real):
 def _times(x, weight, DTYPE: tl.constexpr):
     """x * weight rounded to DTYPE, as fp32."""
     return (x * weight).to(DTYPE).to(tl.float32)
+
+
+@triton.jit
+def gated_gelu(gate, up, DTYPE: tl.constexpr):
+    """gelu_tanh(g) = g sigmoid(2 sqrt(2 / pi) (g + 0.044715 g^3)), rounded before the product."""
+    inner = 1.5957691216057308 * gate * (1.0 + 0.044715 * gate * gate)
+    gelu = _times(gate / (1.0 + tl.exp(-inner)), 1.0, DTYPE)
+    return _times(gelu, up, DTYPE)
 
 
 @triton.jit
@@ -92,17 +101,19 @@ def norm_rows(
     weight_ptr, x_weight_ptr, pair_weight_ptr, scalar_ptr, new_ptr,
     weight0_ptr, out0_ptr, scale0_ptr,
     weight1_ptr, out1_ptr, scale1_ptr,
-    weight2_ptr, out2_ptr, scale2_ptr,
+    weight2_ptr, out2_ptr, scale2_ptr, soon_ptr,
     eps, root, part_stride, scalar_rows,
     ROUTER0: tl.constexpr, ROUTER1: tl.constexpr, ROUTER2: tl.constexpr,
     TOP_K: tl.constexpr, PARTS: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr,
-    OVERLAP: tl.constexpr,
+    PIECE_BYTES: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
     """One row; everything is loaded first, so that no reduction waits for memory.
 
     PARTS of x are fp32 and sum to it; pair is TOP_K rows where their shares are given; a scalar
-    serves scalar_rows rows.
+    serves scalar_rows rows. What soon_ptr points to is constant, so it is asked for at once.
     """
+    if PIECE_BYTES > 0:
+        ask_for(soon_ptr, tl.program_id(0), PIECE_BYTES)
     begin(OVERLAP)
     DTYPE: tl.constexpr = (
         x_ptr.dtype.element_ty if residual_ptr is None else residual_ptr.dtype.element_ty
@@ -176,7 +187,7 @@ def gate_rows(
     gate_up_ptr, out_ptr, scale_ptr, rows,
     SIZE: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, OVERLAP: tl.constexpr,
 ):  # fmt: skip
-    """gelu_tanh(g) = g sigmoid(2 sqrt(2 / pi) (g + 0.044715 g^3)), rounded before the product."""
+    """ROWS rows a program."""
     begin(OVERLAP)
     DTYPE: tl.constexpr = gate_up_ptr.dtype.element_ty
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
@@ -186,6 +197,4 @@ def gate_rows(
     start = gate_up_ptr + row.to(tl.int64) * (2 * SIZE)
     gate = _load(start, column, real)
     up = _load(start + SIZE, column, real)
-    inner = 1.5957691216057308 * gate * (1.0 + 0.044715 * gate * gate)
-    gelu = _times(gate / (1.0 + tl.exp(-inner)), 1.0, DTYPE)
-    _store(_times(gelu, up, DTYPE), out_ptr, scale_ptr, row, column, inside, SIZE)
+    _store(gated_gelu(gate, up, DTYPE), out_ptr, scale_ptr, row, column, inside, SIZE)

@@ -13,6 +13,7 @@ import triton
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.kernels import route_and_sort_jit
 from model.kernels import routing_jit as jit
 from model.kernels.overlap import overlapped
 
@@ -20,6 +21,7 @@ _SORT_CHUNK = 2048
 _PART = 256  # of the depth a program
 _FEW = 512  # tokens; with more, one product fills the chip without parts
 _ROWS = 16  # tokens of a program that may route them, too: each routed at once is a wait less
+_MOST_PLACES = 2**15  # that fit into a word beside the bits of _ROWS tokens
 MOST_TILES = _FEW // _ROWS
 
 
@@ -69,30 +71,43 @@ def router_scores(x_TD: Tensor, weight_ED: Tensor) -> Tensor:
     return parts_STE
 
 
-def score_and_route(
-    x_TD: Tensor, weight_ED: Tensor, per_expert_scale_E: Tensor, top_k: int, arrived_M: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`route` of `router_scores`, in one launch where there are parts of scores.
+def route_and_sort(
+    x_TD: Tensor,
+    weight_ED: Tensor,
+    per_expert_scale_E: Tensor,
+    top_k: int,
+    block_rows: int,
+    arrived: Tensor,
+) -> tuple[Tensor, Tensor, SortedRows]:
+    """`route` of `router_scores` and `sort_rows` of it, in one launch for few bf16 tokens.
 
     Args:
-        arrived_M: MOST_TILES zeros, int32, which stay zeros; of no other launch at the same time.
+        arrived: MOST_TILES + 1 zeros, int32, which stay zeros; of no other launch at the same time.
     """
     tokens, depth = x_TD.shape
-    if tokens > _FEW or x_TD.dtype is not torch.bfloat16:
-        return route(router_scores(x_TD, weight_ED), per_expert_scale_E, top_k)
-    num_experts, parts = weight_ED.shape[0], triton.cdiv(depth, _PART)
-    parts_STE = x_TD.new_empty((parts, tokens, num_experts), dtype=torch.float32)
+    num_experts = weight_ED.shape[0]
+    tiles = max_tiles(tokens * top_k, num_experts, block_rows)
+    if tokens > _FEW or x_TD.dtype is not torch.bfloat16 or tiles * block_rows > _MOST_PLACES:
+        expert_TK, weight_TK = route(router_scores(x_TD, weight_ED), per_expert_scale_E, top_k)
+        return expert_TK, weight_TK, sort_rows(expert_TK, num_experts, block_rows)
+    token_tiles, parts = triton.cdiv(tokens, _ROWS), triton.cdiv(depth, _PART)
     expert_TK = x_TD.new_empty((tokens, top_k), dtype=torch.int32)
     weight_TK = x_TD.new_empty((tokens, top_k), dtype=torch.float32)
-    jit.score_and_route_kernel[(triton.cdiv(tokens, _ROWS), parts)](
+    out = _unsorted(expert_TK, tiles, block_rows)
+    route_and_sort_jit.route_and_sort_kernel[(token_tiles, parts)](
         x_TD,
         weight_ED,
-        parts_STE,
-        arrived_M,
+        x_TD.new_empty((parts, tokens, num_experts), dtype=torch.float32),
+        arrived,
         per_expert_scale_E,
         expert_TK,
         weight_TK,
+        expert_TK.new_empty((num_experts, MOST_TILES)),
+        *out,
         tokens,
+        tiles * block_rows,
+        tiles,
+        top_k,
         D=depth,
         PARTS=parts,
         NUM_EXPERTS=num_experts,
@@ -100,13 +115,18 @@ def score_and_route(
         TOP_K=top_k,
         TOP_K_POW2=triton.next_power_of_2(top_k),
         PART=_PART,
-        BLOCK_ROWS=_ROWS,
+        TOKEN_ROWS=_ROWS,
+        MOST_TOKEN_TILES=MOST_TILES,
+        TOKEN_TILES_POW2=triton.next_power_of_2(token_tiles),
         BLOCK_INNER=64,
+        BLOCK_ROWS=block_rows,
+        FILL=triton.next_power_of_2(triton.cdiv(tiles * block_rows, token_tiles * parts)),
         **overlapped(x_TD),
+        maxnreg=80,  # three programs a multiprocessor: all of _FEW tokens at once
         num_warps=8,
         num_stages=4,
     )
-    return expert_TK, weight_TK
+    return expert_TK, weight_TK, out
 
 
 def route(scores: Tensor, per_expert_scale_E: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
@@ -148,11 +168,7 @@ def sort_rows(expert_TK: Tensor, num_experts: int, block_rows: int) -> SortedRow
     """
     assignments = expert_TK.numel()
     tiles = max_tiles(assignments, num_experts, block_rows)
-    out = SortedRows(
-        expert_TK.new_empty(tiles * block_rows, dtype=torch.int32),
-        expert_TK.new_empty(tiles, dtype=torch.int32),
-        expert_TK.new_empty(1, dtype=torch.int32),
-    )
+    out = _unsorted(expert_TK, tiles, block_rows)
     chunk = min(max(triton.next_power_of_2(assignments), 32), _SORT_CHUNK)
     jit.sort_kernel[(num_experts,)](
         expert_TK,
@@ -167,3 +183,7 @@ def sort_rows(expert_TK: Tensor, num_experts: int, block_rows: int) -> SortedRow
         num_warps=min(max(chunk // 256, 1), 8),
     )
     return out
+
+
+def _unsorted(expert_TK: Tensor, tiles: int, block_rows: int) -> SortedRows:
+    return SortedRows(*(expert_TK.new_empty(size) for size in (tiles * block_rows, tiles, 1)))

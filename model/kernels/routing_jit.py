@@ -9,9 +9,11 @@ import triton.language as tl
 
 from model.kernels.overlap_jit import begin
 
+_TAKEN = tl.constexpr(-(2**31))  # less than the bits of any probability, nan or not
+
 
 @triton.jit
-def _score_part(
+def score_part(
     x_TD,
     weight_ED,
     parts_STE,
@@ -47,7 +49,7 @@ def _score_part(
 
 
 @triton.jit
-def _route(
+def route(
     score,
     expert,
     token,
@@ -59,22 +61,33 @@ def _route(
     TOP_K: tl.constexpr,
     TOP_K_POW2: tl.constexpr,
 ):
-    """Routes rows of scores [R, E] of tokens [R, 1]; experts [1, E] beyond the last have -inf."""
+    """Routes rows of scores [R, E] of tokens [R, 1]; experts [1, E] beyond the last have -inf.
+
+    Probabilities are compared by their bits, which order as they do: integers of a whole warp have
+    their largest in one instruction. Of equal ones the first expert is taken, never one twice.
+
+    Returns:
+        [R, E], whether an expert is chosen; of those beyond the last, true.
+    """
+    scale_E = tl.load(per_expert_scale_E + expert, mask=expert < NUM_EXPERTS, other=0.0)
     exp = tl.exp(score - tl.max(score, 1, keep_dims=True))
-    left = tl.where(expert < NUM_EXPERTS, exp / tl.sum(exp, 1, keep_dims=True), -1.0)
+    bits = (exp / tl.sum(exp, 1, keep_dims=True)).to(tl.int32, bitcast=True)
+    left = tl.where(expert < NUM_EXPERTS, bits, _TAKEN)
     slot = tl.arange(0, TOP_K_POW2)[None, :]
     chosen = tl.zeros([score.shape[0], TOP_K_POW2], tl.int32)
     probability = tl.zeros([score.shape[0], TOP_K_POW2], tl.float32)
     for k in tl.static_range(TOP_K):
-        best, index = tl.max(left, 1, return_indices=True, keep_dims=True)
+        best = tl.max(left, 1, keep_dims=True)
+        index = tl.min(tl.where(left == best, expert, NUM_EXPERTS), 1, keep_dims=True)
         chosen = tl.where(slot == k, index, chosen)
-        probability = tl.where(slot == k, best, probability)
-        left = tl.where(expert == index, -1.0, left)
-    scale = tl.load(per_expert_scale_E + chosen).to(tl.float32)
+        probability = tl.where(slot == k, best.to(tl.float32, bitcast=True), probability)
+        left = tl.where(expert == index, _TAKEN, left)
+    scale = tl.gather(tl.broadcast_to(scale_E, score.shape), chosen, 1).to(tl.float32)
     weight = probability / tl.sum(probability, 1, keep_dims=True) * scale
     mask = inside & (slot < TOP_K)
     tl.store(expert_TK + token * TOP_K + slot, chosen, mask=mask)
     tl.store(weight_TK + token * TOP_K + slot, weight, mask=mask)
+    return left == _TAKEN
 
 
 @triton.jit
@@ -93,7 +106,7 @@ def score_parts_kernel(
 ):
     """One program: a part of the scores of BLOCK_ROWS tokens."""
     begin(OVERLAP)
-    _score_part(
+    score_part(
         x_TD, weight_ED, parts_STE, tokens,
         D, NUM_EXPERTS, EXPERTS_POW2, PART, BLOCK_ROWS, BLOCK_INNER,
     )  # fmt: skip
@@ -125,61 +138,10 @@ def route_kernel(
         for part in tl.static_range(1, PARTS):
             score += tl.load(scores + part * stride_S, mask=real, other=0.0)
         score = score.to(tl.bfloat16).to(tl.float32)
-    _route(
+    route(
         score, expert, token, True, per_expert_scale_E, expert_TK, weight_TK,
         NUM_EXPERTS, TOP_K, TOP_K_POW2,
     )  # fmt: skip
-
-
-@triton.jit
-def score_and_route_kernel(
-    x_TD,
-    weight_ED,
-    parts_STE,
-    arrived_M,
-    per_expert_scale_E,
-    expert_TK,
-    weight_TK,
-    tokens,
-    D: tl.constexpr,
-    PARTS: tl.constexpr,
-    NUM_EXPERTS: tl.constexpr,
-    EXPERTS_POW2: tl.constexpr,
-    TOP_K: tl.constexpr,
-    TOP_K_POW2: tl.constexpr,
-    PART: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_INNER: tl.constexpr,
-    OVERLAP: tl.constexpr,
-):
-    """`score_parts_kernel`; the program that is the last of its tokens' PARTS also routes them.
-
-    Each counts itself in arrived_M, zeros before and after: what it wrote comes before its count
-    (all its threads' by the barrier), and what the last one reads after.
-    """
-    begin(OVERLAP)
-    _score_part(
-        x_TD, weight_ED, parts_STE, tokens,
-        D, NUM_EXPERTS, EXPERTS_POW2, PART, BLOCK_ROWS, BLOCK_INNER,
-    )  # fmt: skip
-    tile = tl.program_id(0)
-    tl.debug_barrier()
-    if tl.atomic_add(arrived_M + tile, 1, sem="acq_rel", scope="gpu") == PARTS - 1:
-        tl.store(arrived_M + tile, 0)
-        token = tile * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]
-        expert = tl.arange(0, EXPERTS_POW2)[None, :]
-        inside = token < tokens
-        real = inside & (expert < NUM_EXPERTS)
-        scores = parts_STE + token * NUM_EXPERTS + expert
-        score = tl.load(scores, mask=real, other=0.0, cache_modifier=".cg")
-        for part in tl.static_range(1, PARTS):
-            later = scores + part * tokens * NUM_EXPERTS
-            score += tl.load(later, mask=real, other=0.0, cache_modifier=".cg")
-        score = tl.where(expert < NUM_EXPERTS, score.to(tl.bfloat16).to(tl.float32), float("-inf"))
-        _route(
-            score, expert, token, inside, per_expert_scale_E, expert_TK, weight_TK,
-            NUM_EXPERTS, TOP_K, TOP_K_POW2,
-        )  # fmt: skip
 
 
 @triton.jit

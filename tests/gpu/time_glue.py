@@ -23,6 +23,7 @@ if "model" not in sys.modules:  # the package's own __init__ asks for more than 
     sys.modules["model"].__path__ = [str(Path(__file__).parents[2] / "model")]
 
 from tests.gpu.compacted_cases import compacted_cases
+from tests.gpu.gated_cases import gated_cases
 from tests.gpu.glue_cases import SETS, Call, Case, Setting, head_cases, norm_cases, row_cases
 from tests.gpu.launch_cases import launch_cases
 from tests.gpu.sampler_cases import sampler_cases, settling_cases
@@ -95,7 +96,7 @@ def main() -> int:
     cases = result["cases"] = []
     groups = (
         *(norm_cases, row_cases, head_cases, sampler_cases, settling_cases),
-        *(compacted_cases, vocabulary_cases, launch_cases),
+        *(compacted_cases, vocabulary_cases, launch_cases, gated_cases),
     )
     for group in groups:
         try:

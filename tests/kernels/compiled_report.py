@@ -8,6 +8,7 @@ import difflib
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import torch
 import triton
 
-from bench.tune.candidates import head_tiles, qkv_products
+from bench.tune.candidates import gated_tiles, head_tiles, qkv_products
 from model import preset
 from model.kernels.block import retile
-from model.kernels.tiles import FP8, TileTable, file_of, read_table, shipped
+from model.kernels.tile_files import file_of, read_table, shipped
+from model.kernels.tiles import FP8, TileTable
 from model.precision import Precision
 from tests.kernels.compiling import SHARED_LIMIT_BYTES
 from tests.kernels.launches import Counted, Kernel, counted
@@ -76,7 +78,8 @@ products cuBLAS's; each counts once, though some are more on a GPU.
 
 A denoise step of {sliding} sliding and {full} full layers; elsewhere: before, after, and what the
 first layer has besides. "Every fused launch": with all that `canvasbench tune` may turn on, which
-nothing has timed yet (q/k/v product with norms, rotation and cache in one; routing in one).
+nothing has timed yet: q/k/v product with norms, rotation and cache; routing with the sort;
+the experts' and the dense MLP's hidden rows made and quantised by the product before them.
 
 """
 _BYTES = """\
@@ -146,11 +149,12 @@ def models() -> Pair:
         precision: (fused(DIFFUSION, precision), fused(AUTOREGRESSIVE, precision))
         for precision in PRECISIONS
     }
-    _retile(pair, read_table(file_of(COUNTED_WITH)))
+    retile_all(pair, read_table(file_of(COUNTED_WITH)))
     return pair
 
 
-def _retile(pair: Pair, table: TileTable) -> None:
+def retile_all(pair: Pair, table: TileTable) -> None:
+    """Gives all of them other tiles."""
     for both in pair.values():
         for model in both:
             retile(model, table)
@@ -162,15 +166,20 @@ def with_every_fused_launch(table: TileTable) -> TileTable:
     tokens = config.canvas_length or 1
     for _, channels, depth, size in qkv_products(config):
         table = table.with_qkv(tokens, channels, depth, head_tiles(tokens, size)[0])
+    gated = 2 * config.dense_hidden_size, config.hidden_size
     for dtype, count in product((FP8, torch.bfloat16), (1, tokens)):
         table = table.with_router(dtype, count, True)
+        table = table.with_gated(dtype, count, *gated, gated_tiles(dtype, count)[0])
+        up, down = table.for_experts(dtype, count)
+        table = table.with_experts(dtype, count, replace(up, quantise=dtype == FP8), down)
     return table
 
 
 Passes = Mapping[Precision, Mapping[str, Counted]]
 
 
-def _count(pair: Pair) -> Passes:
+def count(pair: Pair) -> Passes:
+    """Launches by precision and pass."""
     found = {}
     for precision, both in pair.items():
         runs = passes(*both)
@@ -184,10 +193,10 @@ def _count(pair: Pair) -> Passes:
 def launch_tables(pair: Pair) -> str:
     """The page's second part: launches of a layer and of a step, and of each pass."""
     table = read_table(file_of(COUNTED_WITH))
-    passes_of = _count(pair)
-    _retile(pair, with_every_fused_launch(table))
-    fewest = _count(pair)
-    _retile(pair, table)
+    passes_of = count(pair)
+    retile_all(pair, with_every_fused_launch(table))
+    fewest = count(pair)
+    retile_all(pair, table)
     kinds = preset(DIFFUSION).layer_types
     head = _LAUNCHES.format(
         device=COUNTED_WITH,

@@ -7,7 +7,9 @@ run starts such a process once (test_in_interpreter.py). At the top of a test mo
     interpreter.require()
 """
 
+import math
 import os
+import random
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,25 @@ def exact_sums(monkeypatch: Any) -> None:
 
     monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", create_dot)
     monkeypatch.setattr(interpreter.ReduceOps, "sum", total)
+
+
+def program_order(monkeypatch: Any, order: str) -> None:
+    """Until the test ends, programs run `in order`, `backwards` or `mixed`, one after another."""
+    builder = interpreter.interpreter_builder
+    set_grid_idx = builder.set_grid_idx
+
+    def instead(x: int, y: int, z: int) -> None:
+        grid = builder.grid_dim
+        place = (x * grid[1] + y) * grid[2] + z
+        programs = math.prod(grid)
+        if order == "backwards":
+            place = programs - 1 - place
+        if order == "mixed":
+            place = random.Random(programs).sample(range(programs), programs)[place]
+        x, rest = divmod(place, grid[1] * grid[2])
+        set_grid_idx(x, *divmod(rest, grid[2]))
+
+    monkeypatch.setattr(builder, "set_grid_idx", instead)
 
 
 def _convert_float(data: np.ndarray, source: Any, target: Any, rounding_mode: Any) -> np.ndarray:

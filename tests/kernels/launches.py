@@ -13,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from model.kernels import OP_GROUPS
-from model.planned import _UNTOUCHED, _changed, _key, _tensors
 from model.transformer import Transformer
 from tests.kernels.compiling import Launch, launches
 from tests.kernels.passes import Run
+from tests.model.planned import _UNTOUCHED, _changed, _key, _tensors
 
 _BY_MATRIX = {
     "qkv": "projections",

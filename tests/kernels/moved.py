@@ -1,6 +1,6 @@
 """What a denoise step's kernels plan to move, Triton's and torch's together, against the floor.
 
-Counted as `model.planned` counts operations of torch, launch by launch without a GPU: weights and
+Counted as in `tests.model.planned`, but launch by launch without a GPU: weights and
 cache whenever a kernel is given them, other tensors above `L2_BYTES` likewise, smaller ones where
 they no longer fit into the second-level cache. A small tensor's first launch is the one that writes
 it. Expert weights count by the share of experts that uniform routing touches.
@@ -15,17 +15,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from model.diffusion import DiffusionTransformer
-from model.planned import _L2, _UNTOUCHED, L2_BYTES, _bytes, _changed, _key, _tensors
 from model.precision import Precision
 from model.work import expected_distinct_experts, forward_work
 from tests.kernels.compiling import Launch, launches
 from tests.kernels.launches import _group
 from tests.kernels.passes import CONTEXT, denoising
+from tests.model.planned import _L2, _UNTOUCHED, L2_BYTES, _bytes, _changed, _key, _tensors
 
 _GATHERS = ("torch embedding", "torch index_select")
 _EXPERTS = ("gate_up_kernel", "down_kernel")
 _TILE_OF_A_ROW = "row_statistics"
 _TABLES_AT = {"qkv_rows": 3, "qkv_kernel": 6}  # rotary tables among the arguments, then q
+_SOON_AT = {"norm_rows": 18}  # weights that a later kernel reads, and that count there
 
 
 def planned_bytes(model: DiffusionTransformer) -> Counter[str]:
@@ -83,6 +84,9 @@ class _Counter(TorchDispatchMode):
 
     def _read(self, launch: Launch) -> tuple[Any, ...]:
         """The arguments; in place of rotary tables what is read of them: a row a position."""
+        soon = _SOON_AT.get(launch.name)
+        if soon is not None:
+            return (*launch.args[:soon], *launch.args[soon + 1 :])
         at = _TABLES_AT.get(launch.name)
         if at is None:
             return launch.args

@@ -7,7 +7,7 @@ choose is compiled as well, and the kernels that no pass of the pair launches.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -15,20 +15,29 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bench.tune.candidates import dense_products, dense_tiles, expert_tiles, head_tiles
+from bench.tune.candidates import (
+    dense_products,
+    dense_tiles,
+    expert_tiles,
+    gated_tiles,
+    head_tiles,
+    soon_mib,
+)
 from model import preset
 from model.kernels import (
     attention,
     compacted,
     dense,
     experts,
+    gated,
     glue,
     heads_fused,
     routing,
     sampler,
 )
 from model.kernels.block import retile
-from model.kernels.tiles import FP8, read_table, shipped
+from model.kernels.tile_files import read_table, shipped
+from model.kernels.tiles import FP8
 from model.masks import Sight
 from model.precision import Precision
 from tests.kernels.compiling import SHARED_LIMIT_BYTES, Launch, Resources, inspect, launches
@@ -42,11 +51,13 @@ _TOKENS = (1, 32, 64, 256, 512, 1024)
 # Sizes of the model, and what is no choice: not part of a tile.
 _SIZES = (
     "NUM_EXPERTS D F G N R TOP_K EXPERTS_POW2 TILES_POW2 TOP_K_POW2 VALUE_AT HALF BEGUN PADDED"
-    " WHOLE ROUTER0 ROUTER1 ROUTER2 FREEZE BLOCKS_POW2 PAD OVERLAP launch_pdl"
+    " WHOLE ROUTER0 ROUTER1 ROUTER2 FREEZE BLOCKS_POW2 PAD OVERLAP launch_pdl TOKEN_TILES_POW2"
+    " MOST_TOKEN_TILES FILL F_POW2 PIECE AT_ONCE"
 ).split()
-_FP8_PRODUCTS = ("linear_kernel", "qkv_kernel")  # always, and through TMA
-_BF16_PRODUCTS = ("packed_product", "score_parts_kernel", "score_and_route_kernel")  # always
-_PRODUCTS = ("gate_up_kernel", "down_kernel", *_FP8_PRODUCTS, *_BF16_PRODUCTS)
+_FP8_PRODUCTS = ("linear_kernel", "qkv_kernel")  # always
+_TMA_PRODUCTS = (*_FP8_PRODUCTS, "gated_kernel")  # always
+_BF16_PRODUCTS = ("packed_product", "score_parts_kernel", "route_and_sort_kernel")  # always
+_PRODUCTS = ("gate_up_kernel", "down_kernel", *_TMA_PRODUCTS, *_BF16_PRODUCTS)
 
 
 class Case(NamedTuple):
@@ -128,7 +139,7 @@ def _faults(launch: Launch, found: Resources) -> Iterator[str]:
         # The older ones are named mma.sync: three words.
         if {tuple(product.split())[1:] for product in found.products} != {(operands,)}:
             yield f"products are {', '.join(found.products) or 'missing'}, not native {operands}"
-    wants_tma = bool(options.get("TMA")) or launch.name in _FP8_PRODUCTS
+    wants_tma = bool(options.get("TMA")) or launch.name in _TMA_PRODUCTS
     if found.bulk_copies != wants_tma:
         yield "no TMA" if wants_tma else "TMA"
     if found.waits != bool(options.get("OVERLAP")):
@@ -151,15 +162,26 @@ def _candidates() -> Iterator[Case]:
             for up, down in zip_longest(*pairs):
                 tiles = up or pairs[0][0], down or pairs[1][0]
                 yield Case("tune", partial(_experts, tokens, dtype, tiles))
-        for _, channels, depth in dense_products(_CONFIG):
-            for chosen in dense_tiles(tokens):
+            for chosen in gated_tiles(dtype, tokens):
                 if chosen is not None:
-                    yield Case("tune", partial(_linear, tokens, channels, depth, chosen))
+                    yield Case("tune", partial(gated_case, tokens, dtype, chosen))
+        for up in expert_tiles("gate_up", FP8, tokens):
+            if not up.persistent:
+                yield Case("tune", partial(_experts, tokens, FP8, (replace(up, quantise=True), up)))
+        for _, channels, depth in dense_products(_CONFIG):
+            for product in dense_tiles(tokens):
+                if product is not None:
+                    yield Case("tune", partial(_linear, tokens, channels, depth, product))
         for kind in ("sliding", "full"):
             for heads in head_tiles(tokens, _CONFIG.attention(kind).head_dim):
                 if heads is not None:
                     yield Case("tune", partial(qkv_case, tokens, kind, heads))
-        yield Case("tune", partial(_score_and_route, tokens))
+        for rows in sorted({tiles.rows for tiles in expert_tiles("gate_up", FP8, tokens)}):
+            yield Case("tune", partial(route_and_sort_case, tokens, rows))
+    for dtype in (FP8, torch.bfloat16):
+        up = next(tiles for tiles in expert_tiles("gate_up", dtype, 256) if tiles.by_tile)
+        for size in soon_mib(up, 256):
+            yield Case("tune", partial(soon_case, dtype, size))
 
 
 def _experts(tokens: int, dtype: torch.dtype, tiles: Any) -> None:
@@ -178,7 +200,22 @@ def _experts(tokens: int, dtype: torch.dtype, tiles: Any) -> None:
     )
     expert_TK = _empty(tokens, moe.top_k, dtype=torch.int32)
     x_TD = _empty(tokens, size, dtype=dtype)
-    experts.expert_rows(x_TD, scale_T, expert_TK, weights, tiles)
+    most = routing.max_tiles(expert_TK.numel(), moe.num_experts, tiles[0].rows)
+    arrived_M = _empty(most, dtype=torch.int32)
+    experts.expert_rows(x_TD, scale_T, expert_TK, weights, tiles, arrived_M=arrived_M)
+
+
+def gated_case(tokens: int, dtype: torch.dtype, tiles: Any) -> None:
+    """After a kernel, as a step launches it, or after a join of streams."""
+    depth, channels = _CONFIG.hidden_size, 2 * _CONFIG.dense_hidden_size
+    x, weight = (_empty(rows, depth, dtype=dtype) for rows in (tokens, channels))
+    for overlap in (False, True):
+        if dtype == FP8:
+            operands = x, _empty(tokens), weight, _empty(channels)
+            arrived = _empty(tokens, dtype=torch.int32)
+            gated.gated_product_fp8(*operands, tiles, arrived, overlap=overlap)
+        else:
+            gated.gated_product(x, weight, tiles, overlap=overlap)
 
 
 def _linear(tokens: int, channels: int, depth: int, tiles: Any) -> None:
@@ -203,11 +240,24 @@ def qkv_case(tokens: int, kind: str, tiles: Any) -> None:
     )  # fmt: skip
 
 
-def _score_and_route(tokens: int) -> None:
+def soon_case(dtype: torch.dtype, soon_mib: int) -> None:
+    """The norm before the router, which asks for the first expert weights."""
+    rows, moe, size, bf16 = 256, _CONFIG.moe, _CONFIG.hidden_size, torch.bfloat16
+    weights = _empty(moe.num_experts, 2 * moe.hidden_size, size, dtype=dtype)
+    x, weight = _empty(rows, size, dtype=bf16), _empty(size, dtype=bf16)
+    branch = glue.Branch(weight, "fp8" if dtype == FP8 else "plain")
+    branches = branch, branch, glue.Branch(weight, "router")
+    glue.add_rms_norm_then_norms(
+        x, x, weight, 1e-6, None, branches, overlap=True, soon=(weights, soon_mib << 20)
+    )
+
+
+def route_and_sort_case(tokens: int, rows: int) -> None:
     moe, width, bf16 = _CONFIG.moe, _CONFIG.hidden_size, torch.bfloat16
     x, weight = (_empty(count, width, dtype=bf16) for count in (tokens, moe.num_experts))
-    arrived = _empty(routing.MOST_TILES, dtype=torch.int32)
-    routing.score_and_route(x, weight, _empty(moe.num_experts, dtype=bf16), moe.top_k, arrived)
+    scale = _empty(moe.num_experts, dtype=bf16)
+    arrived = _empty(routing.MOST_TILES + 1, dtype=torch.int32)
+    routing.route_and_sort(x, weight, scale, moe.top_k, rows, arrived)
 
 
 def _others() -> Iterator[Case]:

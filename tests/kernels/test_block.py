@@ -17,12 +17,14 @@ from model.kernels import attention  # noqa: E402
 from model.kernels import block as fused_block  # noqa: E402
 from model.kernels.block import fuse, retile  # noqa: E402
 from model.kernels.heads import qkv_norm_rope_write  # noqa: E402
+from model.kernels.tile_files import table_for  # noqa: E402
 from model.kernels.tiles import (  # noqa: E402
     FP8,
     DenseChoice,
     DenseTiles,
+    GatedTiles,
     HeadTiles,
-    table_for,
+    TileTable,
 )
 from model.kv_cache import KVCache  # noqa: E402
 from model.ops import make_ops  # noqa: E402
@@ -155,24 +157,25 @@ def test_keys_and_values_go_to_their_slots_of_a_ring() -> None:
     assert torch.equal(ring.count_nonzero(), straight.count_nonzero())
 
 
+@pytest.mark.parametrize("fp8", [True, False])
 @torch.inference_mode()
-def test_fused_launches_do_not_change_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In fp8, bit for bit, past the ring's end, a canvas's commit in the next one's first step:
-    tables decide about launches and not about answers."""
+def test_fused_launches_do_not_change_a_model(fp8: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, past the ring's end, a canvas's commit in the next one's first step: tables
+    decide about launches and not about answers."""
     interpreter.exact_sums(monkeypatch)
-    names = ("qkv_fp8_norm_rope_write", "score_and_route")
+    names = ("gated_product_fp8", "qkv_fp8_norm_rope_write") if fp8 else ("gated_product",)
     fused = {name: mock.Mock(wraps=getattr(fused_block, name)) for name in names}
-    for name, launch in fused.items():
+    routed = mock.Mock(wraps=fused_block.route_and_sort)
+    for name, launch in (*fused.items(), ("route_and_sort", routed)):
         monkeypatch.setattr(fused_block, name, launch)
     window = dataclasses.replace(TINY.sliding, window=4)
     config = dataclasses.replace(CONFIG, canvas_length=4, sliding=window)
-    model = built("triton", config, fp8=True)
+    model = built("triton", config, fp8=fp8)
     dense = (DenseChoice(DenseTiles(16, 64, 128)),)
     plain = dataclasses.replace(table_for(CPU), dense=dense, qkv=(DenseChoice(None),))
-    table = dataclasses.replace(plain, qkv=(DenseChoice(HeadTiles(16, 128)),))
     found = []
-    for each in (plain, table.with_router(FP8, 4, True)):
-        retile(model, each)
+    for table in (plain, with_every_launch(plain, FP8 if fp8 else torch.bfloat16)):
+        retile(model, table)
         cache = KVCache(config, 1, 13, dtype=torch.bfloat16, device=CPU)
         for seed, buffer in enumerate(cache.storage()):
             buffer.normal_(generator=torch.Generator().manual_seed(seed))
@@ -182,6 +185,19 @@ def test_fused_launches_do_not_change_a_model(monkeypatch: pytest.MonkeyPatch) -
         around = model.around_canvas(4, cache, ahead=4)
         found.append((model.scores_in(canvas, None, around, finished), *cache.storage()))
     layers = len(config.layer_types)
-    assert [fused[name].call_count for name in names] == [2 * layers, layers]
+    counts = [launch.call_count for launch in fused.values()]
+    assert counts == ([layers, 2 * layers] if fp8 else [layers])
+    assert routed.call_count == layers
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
+    assert not any(block.get_buffer("arrived_3M").any() for block in model.blocks)
+
+
+def with_every_launch(table: TileTable, dtype: torch.dtype) -> TileTable:
+    """For few tokens."""
+    up, down = table.for_experts(dtype, 4)
+    up = dataclasses.replace(up, quantise=dtype == FP8)
+    gated = {name: (DenseChoice(GatedTiles(16, 64, 128)),) for name in table.gated}
+    heads = (DenseChoice(HeadTiles(16, 128)),)
+    table = dataclasses.replace(table, qkv=heads, gated=gated)
+    return table.with_experts(dtype, 4, up, down).with_router(dtype, 4, True)

@@ -1,7 +1,9 @@
-"""Routing and expert kernels in Triton's interpreter against plain torch.
+"""Expert kernels in Triton's interpreter against plain torch.
 
 Legend: T tokens, D model, E experts, K experts a token, F expert hidden.
 """
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 interpreter = pytest.importorskip("tests.kernels.interpreter", exc_type=ImportError)
 interpreter.require()
 
-from model.kernels import experts, routing  # noqa: E402
+from model.kernels import experts, glue, routing  # noqa: E402
 from model.kernels.experts import FP8, ExpertWeights, Tiles  # noqa: E402
 from model.ops import reference  # noqa: E402
 
@@ -56,113 +58,6 @@ def _fp8_reference(
         answer = (values.float() @ down[0][index].float().t() * scales).bfloat16()
         out.index_add_(0, token, answer.float() * weight[token, slot, None])
     return out.bfloat16()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("tokens", "num_experts", "top_k"), [(5, 16, 3), (1, 128, 8), (3, 6, 6)])
-def test_route(tokens: int, num_experts: int, top_k: int, dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    scores = torch.stack([torch.randperm(num_experts) for _ in range(tokens)]) * 0.0625
-    scores, scale = scores.to(dtype), torch.rand(num_experts).to(dtype)
-    expert, weight = routing.route(scores, scale, top_k)
-    want_expert, want_weight = reference.route(scores, scale, top_k)
-    assert expert.dtype == torch.int32
-    assert torch.equal(expert.long(), want_expert)
-    torch.testing.assert_close(weight, want_weight.float(), rtol=1e-6, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "width", "num_experts"), [(1, 64, 8), (5, 300, 6), (33, 520, 20)]
-)
-def test_router_scores_in_parts_route_as_the_product_does(
-    tokens: int, width: int, num_experts: int
-) -> None:
-    torch.manual_seed(9)
-    x, weight = torch.randn(tokens, width).bfloat16(), torch.randn(num_experts, width).bfloat16()
-    parts = routing.router_scores(x, weight)
-    assert parts.shape == (-(-width // 256), tokens, num_experts)
-    exact = x.double() @ weight.double().t()
-    torch.testing.assert_close(parts.double().sum(0), exact, rtol=1e-5, atol=1e-4)
-    scale = torch.rand(num_experts).bfloat16()
-    summed = parts[0]
-    for part in parts[1:]:
-        summed = summed + part
-    expert, share = routing.route(parts, scale, 3)
-    want_expert, want_share = reference.route(summed.bfloat16(), scale, 3)
-    assert torch.equal(expert.long(), want_expert)
-    torch.testing.assert_close(share, want_share.float(), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "width", "num_experts"), [(1, 64, 8), (5, 300, 6), (33, 520, 20)]
-)
-def test_scores_and_routing_in_one_launch_are_the_two(
-    tokens: int, width: int, num_experts: int
-) -> None:
-    """Again and again with the same counters, as a graph replays it."""
-    torch.manual_seed(10)
-    weight, scale = torch.randn(num_experts, width).bfloat16(), torch.rand(num_experts).bfloat16()
-    arrived = torch.zeros(routing.MOST_TILES, dtype=torch.int32)
-    for _ in range(2):
-        x = torch.randn(tokens, width).bfloat16()
-        want = routing.route(routing.router_scores(x, weight), scale, 3)
-        found = routing.score_and_route(x, weight, scale, 3, arrived)
-        assert not arrived.any()
-        for one, wanted in zip(found, want, strict=True):
-            assert torch.equal(one, wanted)
-
-
-def test_many_tokens_are_routed_in_two_launches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "_FEW", 2)
-    x, weight = torch.randn(3, 16).bfloat16(), torch.randn(4, 16).bfloat16()
-    arrived = torch.full((routing.MOST_TILES,), 7, dtype=torch.int32)
-    found = routing.score_and_route(x, weight, torch.ones(4), 2, arrived)
-    want = routing.route(F.linear(x, weight), torch.ones(4), 2)
-    assert all(torch.equal(one, wanted) for one, wanted in zip(found, want, strict=True))
-    assert (arrived == 7).all()
-
-
-def test_many_tokens_are_scored_in_one_product() -> None:
-    x, weight = torch.randn(513, 16).bfloat16(), torch.randn(4, 16).bfloat16()
-    assert torch.equal(routing.router_scores(x, weight), F.linear(x, weight))
-
-
-def test_route_takes_equal_scores_by_index() -> None:
-    scores = torch.tensor([[0.0, 1.0, 1.0, 1.0, -1.0, 1.0]])
-    expert, weight = routing.route(scores, torch.ones(6), 3)
-    assert expert.tolist() == [[1, 2, 3]]
-    torch.testing.assert_close(weight, torch.full((1, 3), 1 / 3))
-
-
-@pytest.mark.parametrize("kind", ["uniform", "overloaded", "few"])
-@pytest.mark.parametrize(("tokens", "num_experts", "rows"), [(1, 8, 16), (9, 6, 4), (40, 8, 16)])
-def test_sort_rows(
-    tokens: int, num_experts: int, rows: int, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(routing, "_SORT_CHUNK", 64)
-    torch.manual_seed(1)
-    expert, _ = _assignments(tokens, num_experts, 3, kind)
-    sorted_rows = routing.sort_rows(expert, num_experts, rows)
-    flat = expert.flatten()
-    place, want_tiles = [], []
-    for index in range(num_experts):
-        mine = torch.where(flat == index)[0].tolist()
-        tiles = -(-len(mine) // rows)
-        place += mine + [flat.numel()] * (tiles * rows - len(mine))
-        want_tiles += [index] * tiles
-    unused = sorted_rows.tile_expert_M.numel() - len(want_tiles)
-    assert unused >= 0
-    assert sorted_rows.num_tiles_1.item() == len(want_tiles)
-    assert sorted_rows.tile_expert_M.tolist() == want_tiles + [-1] * unused
-    assert sorted_rows.assignment_P[: len(place)].tolist() == place
-
-
-def test_max_tiles_is_reached_and_never_passed() -> None:
-    assert routing.max_tiles(2048, 128, 32) == 188
-    assert routing.max_tiles(8, 128, 16) == 8
-    for counts in ([17, 1, 1, 1], [20, 0, 0, 0], [5, 5, 5, 5], [9, 9, 1, 1]):
-        used = sum(-(-count // 4) for count in counts)
-        assert used <= routing.max_tiles(20, 4, 4)
 
 
 _SHAPES = [  # tokens, experts, top k, width, hidden, kind
@@ -244,6 +139,113 @@ def test_the_order_of_programs_changes_nothing(
     arguments = (x, None, expert, weights)
     found, expected = (experts.expert_rows(*arguments, (t, t)) for t in (other, plain))
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "order", "by_tile", "values"),
+    [
+        ((1, 6, 4, 64, 80, "uniform"), "mixed", True, 1),
+        ((20, 4, 1, 64, 48, "overloaded"), "backwards", False, 4),
+        ((12, 6, 3, 64, 48, "few"), "in order", True, 32),
+    ],
+    ids=str,
+)
+def test_the_last_program_of_a_tile_quantises_its_rows(
+    shape: tuple[int, int, int, int, int, str],
+    order: str,
+    by_tile: bool,
+    values: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Again with the same counters, as a graph replays it, whoever comes last."""
+    tokens, num_experts, top_k, width, hidden, kind = shape
+    torch.manual_seed(9)
+    expert, _ = _assignments(tokens, num_experts, top_k, kind)
+    gate_up, _ = map(_quantised, _weights(num_experts, width, hidden))
+    sorted_rows = routing.sort_rows(expert, num_experts, 16)
+    arrived = torch.zeros(len(sorted_rows.tile_expert_M), dtype=torch.int32)
+    rest = *gate_up, sorted_rows, top_k, Tiles(16, 32, 64, by_tile=by_tile)
+    monkeypatch.setattr(experts, "_VALUES_A_THREAD", values)
+    for _ in range(2):
+        x = _quantised(torch.randn(tokens, width).bfloat16())
+        want, want_scale = experts.quantise_rows(experts.gate_up_rows(*x, *rest))
+        with monkeypatch.context() as patch:
+            interpreter.program_order(patch, order)
+            found, scale = experts.gate_up_rows_quantised(*x, *rest, arrived)
+        assert not arrived.any()
+        assert torch.equal(scale, want_scale)
+        assert torch.equal(found.view(torch.uint8), want.view(torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("counters", "quantise", "launches"),
+    [(None, True, 1), (2, True, 1), (3, False, 1), (3, True, 0)],
+    ids=["no counters", "too few counters", "tiles that do not quantise", "all there"],
+)
+def test_rows_are_quantised_by_their_own_launch_unless_all_is_there(
+    counters: int | None, quantise: bool, launches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(10)
+    x, row_scale = _quantised(torch.randn(4, 64).bfloat16())
+    expert, _ = _assignments(4, 3, 2, "uniform")
+    gate_up, down = map(_quantised, _weights(3, 64, 32))
+    arguments = (x, row_scale, expert, _matrices(gate_up, down))
+    up = Tiles(16, 32, 64)
+    want = experts.expert_rows(*arguments, (up, up))
+    quantised: list[Tensor] = []
+
+    def counted(rows: Tensor) -> tuple[Tensor, Tensor]:
+        quantised.append(rows)
+        return glue.quantise_rows(rows)
+
+    monkeypatch.setattr(experts, "quantise_rows", counted)
+    arrived = None if counters is None else torch.zeros(counters, dtype=torch.int32)
+    found = experts.expert_rows(*arguments, (replace(up, quantise=quantise), up), arrived_M=arrived)
+    assert len(quantised) == launches
+    assert torch.equal(found, want)
+    assert arrived is None or not arrived.any()
+
+
+def test_bf16_rows_are_not_quantised() -> None:
+    torch.manual_seed(11)
+    x, (expert, _) = torch.randn(9, 64).bfloat16(), _assignments(9, 6, 2, "uniform")
+    weights, up = ExpertWeights(*_weights(6, 64, 48)), Tiles(16, 32, 64)
+    arrived = torch.full((64,), 7, dtype=torch.int32)
+    want = experts.expert_rows(x, None, expert, weights, (up, up))
+    tiles = replace(up, quantise=True), up
+    assert torch.equal(
+        experts.expert_rows(x, None, expert, weights, tiles, arrived_M=arrived), want
+    )
+    assert (arrived == 7).all()
+
+
+def test_persistent_programs_do_not_quantise() -> None:
+    x = _quantised(torch.randn(9, 64).bfloat16())
+    expert, _ = _assignments(9, 6, 2, "uniform")
+    gate_up, down = map(_quantised, _weights(6, 64, 48))
+    up, arrived = Tiles(16, 32, 64), torch.zeros(64, dtype=torch.int32)
+    tiles = replace(up, persistent=3, quantise=True), up
+    with pytest.raises(AssertionError, match="persistent programs do not quantise"):
+        experts.expert_rows(*x, expert, _matrices(gate_up, down), tiles, arrived_M=arrived)
+
+
+def test_rows_that_are_sorted_are_not_sorted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(12)
+    x, (expert, _) = torch.randn(9, 64).bfloat16(), _assignments(9, 6, 2, "uniform")
+    weights, up = ExpertWeights(*_weights(6, 64, 48)), Tiles(16, 32, 64)
+    want = experts.expert_rows(x, None, expert, weights, (up, up))
+    sorts: list[int] = []
+
+    def counted(expert_TK: Tensor, num_experts: int, rows: int) -> routing.SortedRows:
+        sorts.append(rows)
+        return routing.sort_rows(expert_TK, num_experts, rows)
+
+    monkeypatch.setattr(experts, "sort_rows", counted)
+    sorted_rows = routing.sort_rows(expert, 6, 16)
+    for down, expected in ((up, []), (replace(up, rows=32), [32])):
+        found = experts.expert_rows(x, None, expert, weights, (up, down), sorted_rows=sorted_rows)
+        assert torch.equal(found, want)
+        assert sorts == expected
 
 
 @pytest.mark.parametrize("tokens", [1, 3])

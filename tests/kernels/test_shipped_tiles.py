@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 triton = pytest.importorskip("triton")
 
 from bench.tune.candidates import head_tiles  # noqa: E402
 from model import preset  # noqa: E402
-from model.kernels import OP_GROUPS, dense, experts, heads_fused  # noqa: E402
-from model.kernels.tiles import read_table, shipped  # noqa: E402
+from model.kernels import OP_GROUPS, dense, experts, gated, heads_fused  # noqa: E402
+from model.kernels.block import retile  # noqa: E402
+from model.kernels.prefetch_jit import THREADS  # noqa: E402
+from model.kernels.tile_files import file_of, read_table, shipped  # noqa: E402
+from model.kernels.tiles import FP8  # noqa: E402
 from model.precision import Precision  # noqa: E402
 from tests.kernels import compiled_report, compiling, moved, resources  # noqa: E402
 from tests.kernels.passes import denoising  # noqa: E402
@@ -54,6 +58,26 @@ def test_launches_and_bytes_are_as_published(pair: compiled_report.Pair) -> None
     page = PAGE.read_text()
     assert compiled_report.launch_tables(pair) in page
     assert compiled_report.byte_table(pair) in page
+
+
+def test_a_layer_is_at_most_twelve_launches_with_every_fused_one(
+    pair: compiled_report.Pair,
+) -> None:
+    table = read_table(file_of(compiled_report.COUNTED_WITH))
+    compiled_report.retile_all(pair, compiled_report.with_every_fused_launch(table))
+    found = compiled_report.count(pair)
+    compiled_report.retile_all(pair, table)
+    for passes in found.values():
+        assert max(layer.total() for layer in passes["denoise"].a_layer.values()) <= 12
+
+
+def test_bytes_that_are_asked_for_ahead_count_once(pair: compiled_report.Pair) -> None:
+    model, table = pair[Precision.FP8][0], read_table(file_of(compiled_report.COUNTED_WITH))
+    before = moved.planned_bytes(model)
+    retile(model, table.with_soon(FP8, 256, 24, True))
+    after = moved.planned_bytes(model)
+    retile(model, table)
+    assert after == before
 
 
 @pytest.mark.parametrize("precision", resources.PRECISIONS)
@@ -111,6 +135,25 @@ def test_a_product_that_writes_attention_s_inputs_keeps_its_bars(kind: str) -> N
     assert row.resources.waits
 
 
+@pytest.mark.parametrize("dtype", [FP8, torch.bfloat16], ids=str)
+def test_expert_weights_are_asked_for_before_the_wait_and_no_others(dtype: torch.dtype) -> None:
+    with compiling.launches() as found:
+        resources.soon_case(dtype, 24)
+        resources.soon_case(dtype, 0)
+        resources.soon_case(dtype, 1 << 20)
+    plain, most = (launch.options["PIECE_BYTES"] for launch in found[1:])
+    asked = found[0].options["PIECE_BYTES"] * THREADS * 256
+    assert plain == 0
+    assert asked == 24 << 20
+    moe, element_bytes = preset(resources.DIFFUSION).moe, dtype.itemsize
+    weights = moe.num_experts * 2 * moe.hidden_size * 2816 * element_bytes
+    assert 0.98 * weights < most * THREADS * 256 <= weights
+    ptx = found[0].binary.asm["ptx"]
+    assert ptx.index("bulk.prefetch.L2") < ptx.index("griddepcontrol.wait")
+    assert "bulk.prefetch" not in found[1].binary.asm["ptx"]
+    assert not compiling.inspect(found[0].binary).spills
+
+
 @needs_page
 def test_the_page_has_every_kernel_and_no_fault() -> None:
     rows = [one for one in PAGE.read_text().split("## Launches")[0].splitlines() if "| " in one]
@@ -136,8 +179,10 @@ def test_passes_use_every_tile_of_every_table(precision: Precision) -> None:
             wanted += [("linear_kernel", dense._meta(tiles)) for tiles in chosen]
             heads = [choice.tiles for choice in table.qkv if choice.tiles is not None]
             wanted += [("qkv_kernel", heads_fused._meta(tiles)) for tiles in heads]
+        made = [choice.tiles for choice in table.gated[precision] if choice.tiles is not None]
+        wanted += [("gated_kernel", gated._meta(tiles)) for tiles in made]
         if any(choice.one_launch for choice in table.experts[precision]):
-            wanted.append(("score_and_route_kernel", {}))
+            wanted.append(("route_and_sort_kernel", {}))
         for kernel, tile in wanted:
             options = [one.options.items() for one in used if one.name == kernel]
             assert any(tile.items() <= each for each in options), f"{path.stem}: {kernel} {tile}"

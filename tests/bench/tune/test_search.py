@@ -14,29 +14,24 @@ from bench.tune.candidates import (
     dense_products,
     dense_tiles,
     expert_tiles,
+    gated_tiles,
     head_tiles,
     qkv_products,
+    soon_mib,
 )
 from model.config import preset
-from model.kernels.tiles import (
-    FP8,
-    DenseTiles,
-    HeadTiles,
-    Tiles,
-    TileTable,
-    file_of,
-    read_table,
-    shipped,
-    table_for,
-    write_table,
-)
+from model.kernels.tile_files import file_of, read_table, shipped, table_for, write_table
+from model.kernels.tiles import FP8, DenseTiles, GatedTiles, HeadTiles, Tiles, TileTable
 
 CONFIG = preset("diffusiongemma-26b-a4b")
 CPU = torch.device("cpu")
 FULL = (18 * 512, 2816)
+GATED = (4224, 2816)
 BEST_DOWN = expert_tiles("down", FP8, 256)[2]
+BEST_UP = expert_tiles("gate_up", FP8, 256)[0]  # by_tile
 BEST_OUTPUT = dense_tiles(256)[1]
 BEST_HEADS = head_tiles(256, 512)[1]
+BEST_GATED = gated_tiles(FP8, 256)[0]
 
 
 def step_ms(table: TileTable) -> float:
@@ -45,8 +40,12 @@ def step_ms(table: TileTable) -> float:
     if up.stages == 2:
         raise RuntimeError("out of resource: shared memory\nmore")
     gained = 0.5 * (down == BEST_DOWN)
+    gained += 0.125 * (dataclasses.replace(up, quantise=False) == BEST_UP)
     gained += 0.25 * (table.for_dense(256, 2816, 4096) == BEST_OUTPUT)
     gained += 0.125 * (table.for_qkv(256, *FULL) == BEST_HEADS)
+    gained += 0.125 * (table.for_gated(FP8, 256, *GATED) == BEST_GATED)
+    gained += 0.125 * up.quantise + 0.125 * (table.for_soon(FP8, 256)[0] == 16 << 20)
+    gained += 0.125 * table.for_soon(FP8, 256)[1]
     return 10 - gained - 0.125 * table.for_router(FP8, 256)
 
 
@@ -58,8 +57,8 @@ def found(seconds: float = 60, seen: list[Trial] | None = None) -> Found:
 
 def test_search_finds_what_is_quicker_and_nothing_else() -> None:
     before, after = table_for(CPU), found()
-    assert after.step_ms == pytest.approx(9)
-    assert after.table.for_experts(FP8, 256) == (before.for_experts(FP8, 256)[0], BEST_DOWN)
+    assert after.step_ms == pytest.approx(8.375)
+    assert after.table.for_experts(FP8, 256)[1] == BEST_DOWN
     assert after.table.for_dense(256, 2816, 4096) == BEST_OUTPUT
     for tokens, channels, depth in ((1, 2816, 4096), (256, 2816, 2112), (256, 4224, 2816)):
         was = before.for_dense(tokens, channels, depth)
@@ -71,6 +70,17 @@ def test_search_finds_what_is_quicker_and_nothing_else() -> None:
     assert after.table.for_qkv(256, *FULL) == BEST_HEADS
     for tokens, channels in ((1, FULL[0]), (512, FULL[0]), (256, 8192)):
         assert after.table.for_qkv(tokens, channels, 2816) is None
+
+
+def test_search_finds_launches_that_do_more() -> None:
+    after = found().table
+    assert after.for_experts(FP8, 256)[0] == dataclasses.replace(BEST_UP, quantise=True)
+    assert after.for_gated(FP8, 256, *GATED) == BEST_GATED
+    assert after.for_soon(FP8, 256) == (16 << 20, True)
+    for dtype, tokens in ((FP8, 1), (FP8, 512), (torch.bfloat16, 256)):
+        assert not after.for_experts(dtype, tokens)[0].quantise
+        assert after.for_gated(dtype, tokens, *GATED) is None
+        assert after.for_soon(dtype, tokens) == (0, False)
 
 
 def test_a_failure_is_a_trial_with_its_reason() -> None:
@@ -111,10 +121,19 @@ def test_one_launch_for_heads_is_tried_where_it_fills_a_chip() -> None:
     assert len(head_tiles(256, 256)) > 1
 
 
+def test_weights_are_asked_for_where_their_programs_start_with_the_first_experts() -> None:
+    by_tile, by_channel = Tiles(by_tile=True), Tiles()
+    assert soon_mib(by_channel, 256) == soon_mib(by_tile, 1) == (0,)
+    assert set(soon_mib(by_tile, 256)) == set(soon_mib(Tiles(persistent=132), 256)) > {0, 24}
+
+
 def test_an_unknown_device_gets_no_launch_that_was_not_timed() -> None:
     table = table_for(CPU)
-    assert not any(choice.tiles for choice in table.qkv)
-    assert not any(c.one_launch for choices in table.experts.values() for c in choices)
+    gated = [choice for choices in table.gated.values() for choice in choices]
+    experts = [choice for choices in table.experts.values() for choice in choices]
+    assert not any(choice.tiles for choice in (*table.qkv, *gated))
+    assert not any(choice.one_launch or choice.gate_up.quantise for choice in experts)
+    assert not any(choice.soon_mib or choice.soon_qkv for choice in experts)
 
 
 @pytest.mark.parametrize("path", shipped(), ids=lambda path: path.stem)
@@ -142,8 +161,9 @@ def test_a_new_dense_choice_does_not_catch_others() -> None:
     [
         ("{", "Expecting"),
         ('{"device": "x", "source": "y", "experts": {}, "dense": []}', "'qkv'"),
+        ('{"device": "x", "source": "y", "experts": {}, "dense": [], "qkv": []}', "'gated'"),
         (
-            '{"device": "x", "source": "y", "experts": {}, "dense": [], "qkv": []}',
+            '{"device": "x", "source": "y", "experts": {}, "dense": [], "qkv": [], "gated": {}}',
             "must be bf16 and fp8",
         ),
         (None, "No such file"),
@@ -157,6 +177,13 @@ def test_a_file_that_is_no_table_is_named(text: str | None, why: str, tmp_path: 
         read_table(path)
 
 
+def test_persistent_programs_that_would_quantise_are_no_table(tmp_path: Path) -> None:
+    table, up = table_for(CPU), Tiles(persistent=132, quantise=True)
+    write_table(table.with_experts(FP8, 256, up, Tiles()), tmp_path / "t.json")
+    with pytest.raises(ValueError, match="cannot quantise"):
+        read_table(tmp_path / "t.json")
+
+
 @pytest.mark.parametrize("name", ["dense", "qkv"])
 def test_a_list_whose_last_choice_is_limited_is_no_table(name: str, tmp_path: Path) -> None:
     table = table_for(CPU).with_qkv(256, *FULL, HeadTiles())
@@ -168,6 +195,9 @@ def test_a_list_whose_last_choice_is_limited_is_no_table(name: str, tmp_path: Pa
 
 def test_a_table_with_every_fused_launch_is_read_as_it_was_written(tmp_path: Path) -> None:
     table = table_for(CPU).with_qkv(256, *FULL, HeadTiles(32, 64, 4)).with_router(FP8, 1, True)
+    up, down = table.for_experts(FP8, 256)
+    table = table.with_experts(FP8, 256, dataclasses.replace(up, quantise=True), down)
+    table = table.with_gated(FP8, 256, *GATED, GatedTiles(32, 64, 64)).with_soon(FP8, 256, 8, True)
     write_table(table, tmp_path / "t.json")
     assert read_table(tmp_path / "t.json") == table
     assert '"one_launch": true' in (tmp_path / "t.json").read_text()
