@@ -20,7 +20,7 @@ def num_parameters(config: ModelConfig) -> int:
     total = config.vocab_size * size + size
     for kind in config.layer_types:
         attention = config.attention(kind)
-        total += _projections(config, attention) + 2 * attention.head_dim
+        total += projection_values(config, attention) + 2 * attention.head_dim
         total += 3 * size * (config.dense_hidden_size + moe.num_experts * moe.hidden_size)
         total += moe.num_experts * (size + 1) + 8 * size + 1
         total += config.canvas_length is not None
@@ -53,7 +53,7 @@ def weight_bytes(
     dense, expert = config.dense_hidden_size, moe.hidden_size
     found = {
         "attention": sum(
-            _matrix(_projections(config, a), _outputs(config, a), precision) for a in layers
+            _matrix(projection_values(config, a), _outputs(config, a), precision) for a in layers
         ),
         "router": len(layers) * moe.num_experts * (size + 1) * wide,
         "experts": len(layers)
@@ -93,7 +93,7 @@ def _table(config: ModelConfig, outputs: int, precision: Precision, vocabulary: 
     return values * _WIDE_BYTES[precision]
 
 
-def _projections(config: ModelConfig, attention: AttentionConfig) -> int:
+def projection_values(config: ModelConfig, attention: AttentionConfig) -> int:
     """Values in the query, key, value and output matrices."""
     heads = 2 * config.num_heads + attention.num_kv_heads * (2 - attention.value_is_key)
     return heads * attention.head_dim * config.hidden_size

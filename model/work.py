@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from model.config import AttentionConfig, ModelConfig
-from model.cost import weight_bytes
+from model.cost import projection_values, weight_bytes
 from model.masks import first_visible
 from model.precision import Precision
 from model.vocabulary import Vocabulary
@@ -94,7 +94,7 @@ def forward_work(
     size, layers, moe = config.hidden_size, config.num_layers, config.moe
     expert, dense = 3 * size * moe.hidden_size, 3 * size * config.dense_hidden_size
     kinds = [config.attention(layer) for layer in config.layer_types]
-    projections = sum(_projection_values(config, a) for a in kinds)
+    projections = sum(projection_values(config, a) for a in kinds)
     parts = _parts(kind, context, length)
     written = len(parts) * length
     found = [
@@ -171,8 +171,3 @@ def _parts(kind: ForwardKind, context: int, length: int) -> list[tuple[int, floa
 def _held(kinds: list[AttentionConfig], context: int) -> list[int]:
     """Cached positions that each layer shows."""
     return [context - first_visible(context, a.window) for a in kinds]
-
-
-def _projection_values(config: ModelConfig, attention: AttentionConfig) -> int:
-    heads = 2 * config.num_heads + attention.num_kv_heads * (2 - attention.value_is_key)
-    return heads * attention.head_dim * config.hidden_size

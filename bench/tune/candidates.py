@@ -113,7 +113,7 @@ _GATED_NARROW = {
     ),
 }
 _SOON_MIB = (24, 16, 32, 8, 0)  # an H100's or H200's second-level cache holds 50
-_FEWEST_FOR_SOON = 64  # tokens; fewer do not touch every expert
+_FEWEST_FOR_SOON = 64  # tokens; fewer do not touch every expert, and are too few to ask for much
 _FEWEST_FOR_HEADS = 64  # tokens; with fewer a program a head leaves most of the chip idle
 
 
@@ -146,6 +146,11 @@ def soon_mib(tiles: Tiles, tokens: int) -> tuple[int, ...]:
     """For gate_up with these tiles: of its weights, asked for before the router runs."""
     starts_with_the_first = tiles.by_tile or tiles.persistent > 0
     return _SOON_MIB if starts_with_the_first and tokens >= _FEWEST_FOR_SOON else (0,)
+
+
+def soon_qkv(tokens: int) -> tuple[bool, ...]:
+    """Whether the next q/k/v matrix is asked for at a layer's end."""
+    return (True, False) if tokens >= _FEWEST_FOR_SOON else (False,)
 
 
 def dense_products(config: ModelConfig) -> Iterator[tuple[str, int, int]]:

@@ -19,6 +19,7 @@ from bench.tune.candidates import (
     head_tiles,
     qkv_products,
     soon_mib,
+    soon_qkv,
 )
 from model.config import ModelConfig
 from model.kernels.tiles import FP8, DenseTiles, GatedTiles, HeadTiles, TileTable
@@ -155,7 +156,7 @@ def _choices(
         up = replace(up, quantise=not up.quantise)
         return [({"quantise": up.quantise}, table.with_experts(dtype, tokens, up, down))]
 
-    def soon_experts(table: TileTable) -> _Changes:
+    def experts_soon(table: TileTable) -> _Changes:
         up, _ = table.for_experts(dtype, tokens)
         _, qkv = table.for_soon(dtype, tokens)
         return [
@@ -163,10 +164,12 @@ def _choices(
             for size in soon_mib(up, tokens)
         ]
 
-    def soon_qkv(table: TileTable) -> _Changes:
-        size_bytes, qkv = table.for_soon(dtype, tokens)
-        changed = table.with_soon(dtype, tokens, size_bytes >> 20, not qkv)
-        return [({"soon_qkv": not qkv}, changed)]
+    def attention_soon(table: TileTable) -> _Changes:
+        size_bytes, _ = table.for_soon(dtype, tokens)
+        return [
+            ({"soon_qkv": wanted}, table.with_soon(dtype, tokens, size_bytes >> 20, wanted))
+            for wanted in soon_qkv(tokens)
+        ]
 
     def router(table: TileTable) -> _Changes:
         one_launch = not table.for_router(dtype, tokens)
@@ -182,8 +185,8 @@ def _choices(
         *products,
         ("dense gate and up, gated", gated),
         ("router", router),
-        ("experts' weights asked for", soon_experts),
-        ("attention's weights asked for", soon_qkv),
+        ("experts' weights asked for", experts_soon),
+        ("attention's weights asked for", attention_soon),
     ]
 
 

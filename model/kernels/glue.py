@@ -20,6 +20,7 @@ from model.kernels.prefetch_jit import THREADS
 
 _FP8 = torch.float8_e4m3fn
 _MAX_BRANCHES = 3
+_MOST_ASKED_BYTES = 128 << 10  # by one thread; more at once is nowhere documented
 
 Quantised = tuple[Tensor, Tensor]  # e4m3 values [..., D] and their fp32 scale [...]
 Soon = tuple[Tensor, int]  # weights, and how many of their first bytes a later kernel starts with
@@ -218,12 +219,12 @@ def _launch(
 
 
 def _piece_bytes(weights: Tensor, size_bytes: int, programs: int) -> int:
-    """Of what each asking thread sends for: together so many bytes, never any behind the last."""
+    """Of what each asking thread sends for: together at most so many, none behind the last."""
     if not weights.is_cuda:
         return 0
     pieces = programs * THREADS
     fits = min(size_bytes, weights.numel() * weights.element_size()) // pieces
-    return fits // 16 * 16
+    return min(fits, _MOST_ASKED_BYTES) // 16 * 16
 
 
 def _contiguous_like(x: Tensor) -> Tensor:

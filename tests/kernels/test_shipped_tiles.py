@@ -15,7 +15,7 @@ triton = pytest.importorskip("triton")
 
 from bench.tune.candidates import head_tiles  # noqa: E402
 from model import preset  # noqa: E402
-from model.kernels import OP_GROUPS, dense, experts, gated, heads_fused  # noqa: E402
+from model.kernels import OP_GROUPS, dense, experts, gated, glue, heads_fused  # noqa: E402
 from model.kernels.block import retile  # noqa: E402
 from model.kernels.prefetch_jit import THREADS  # noqa: E402
 from model.kernels.tile_files import file_of, read_table, shipped  # noqa: E402
@@ -140,18 +140,24 @@ def test_expert_weights_are_asked_for_before_the_wait_and_no_others(dtype: torch
     with compiling.launches() as found:
         resources.soon_case(dtype, 24)
         resources.soon_case(dtype, 0)
-        resources.soon_case(dtype, 1 << 20)
-    plain, most = (launch.options["PIECE_BYTES"] for launch in found[1:])
-    asked = found[0].options["PIECE_BYTES"] * THREADS * 256
-    assert plain == 0
-    assert asked == 24 << 20
-    moe, element_bytes = preset(resources.DIFFUSION).moe, dtype.itemsize
-    weights = moe.num_experts * 2 * moe.hidden_size * 2816 * element_bytes
-    assert 0.98 * weights < most * THREADS * 256 <= weights
+    asked, plain = (launch.options["PIECE_BYTES"] * THREADS * 256 for launch in found)
+    assert (asked, plain) == (24 << 20, 0)
     ptx = found[0].binary.asm["ptx"]
     assert ptx.index("bulk.prefetch.L2") < ptx.index("griddepcontrol.wait")
     assert "bulk.prefetch" not in found[1].binary.asm["ptx"]
     assert not compiling.inspect(found[0].binary).spills
+
+
+@pytest.mark.parametrize(
+    ("rows", "size_bytes", "asked_bytes"),
+    [(256, 1 << 20, 1 << 20), (256, 1 << 40, 10_000_000), (1, 1 << 40, 524_288), (256, 9000, 0)],
+    ids=["so many", "no more than there are", "no more than a thread may", "too few to share"],
+)
+def test_no_more_is_asked_for_than_there_is(rows: int, size_bytes: int, asked_bytes: int) -> None:
+    weights = torch.empty(10_000_000, dtype=torch.uint8, device="meta")
+    with compiling.launches(compiled=()):
+        asked = glue._piece_bytes(weights, size_bytes, rows) * THREADS * rows
+    assert asked <= asked_bytes < asked + 16 * THREADS * rows or asked == asked_bytes == 0
 
 
 @needs_page

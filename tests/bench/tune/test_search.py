@@ -18,6 +18,7 @@ from bench.tune.candidates import (
     head_tiles,
     qkv_products,
     soon_mib,
+    soon_qkv,
 )
 from model.config import preset
 from model.kernels.tile_files import file_of, read_table, shipped, table_for, write_table
@@ -124,6 +125,8 @@ def test_one_launch_for_heads_is_tried_where_it_fills_a_chip() -> None:
 def test_weights_are_asked_for_where_their_programs_start_with_the_first_experts() -> None:
     by_tile, by_channel = Tiles(by_tile=True), Tiles()
     assert soon_mib(by_channel, 256) == soon_mib(by_tile, 1) == (0,)
+    assert soon_qkv(1) == (False,)
+    assert set(soon_qkv(256)) == {True, False}
     assert set(soon_mib(by_tile, 256)) == set(soon_mib(Tiles(persistent=132), 256)) > {0, 24}
 
 
