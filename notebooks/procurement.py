@@ -65,8 +65,8 @@ names = ["batch_size", "batch_size_low", "batch_size_high", "no_crossing_share",
 crossings.set_index(["device", "prompt_tokens", "steps"])[names].round(1)
 
 # %% [markdown]
-# A missing batch means that no crossing lies in the range looked at. Short replies are another matter: a
-# canvas is a canvas, also for ten tokens. Below this length the sibling answers sooner:
+# A missing batch means that no crossing lies in the range looked at, that of the batches that fit the
+# device. Short replies are another matter: a canvas is a canvas, also for ten tokens. Below this length the sibling answers sooner:
 
 # %%
 replies = table(EXAMPLE, "replies")

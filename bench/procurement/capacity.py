@@ -13,7 +13,7 @@ Limits: arrivals in bursts wait longer; a slot of a half-empty batch is quicker 
 more joules a token; nothing is lost to a device that fails; prompts are as long as those measured.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +24,13 @@ from bench.procurement.distribution import evenly
 from bench.procurement.fleet import (
     SAFE_SHARE,
     Hinge,
+    Need,
     end_p95,
     enough_devices,
     hinges,
     kept,
     needed,
     priced,
-    rate_at_load,
 )
 from bench.procurement.inputs import Inputs, Latency, Load, Offer
 from bench.procurement.laws import Draws
@@ -42,26 +42,26 @@ _MOST_DEVICES = 1_000_000
 _TOO_MANY = f"it takes more than {_MOST_DEVICES:,} devices"
 _OF_SIZE = ("requests_per_s", "utilisation", "first_canvas_s")
 """Numbers of which it is told how the fleet's size hangs on them; times go together."""
-_TIMES = ("first_canvas_s", "canvas_gap_s", "first_canvas_p95_s", "canvas_gap_p95_s")
+TIMES = ("first_canvas_s", "canvas_gap_s", "first_canvas_p95_s", "canvas_gap_p95_s")
 
 
 @dataclass(frozen=True, slots=True)
 class RequestTimes:
     """How long requests of the load take on an idle device, and which limits that breaks.
 
+    Without a load a request's reply is as long as the point's own.
+
     Attributes:
         end_to_end_p95_s: of the load's reply lengths, with the first delivery at its 95th
             percentile.
-        tok_per_s: of the device at the load's reply lengths, every slot in use.
         feasible: whether all stated limits are kept; None where one is unknown.
-        share_feasible: of draws; None where a time is unknown.
+        share_feasible: of draws; None where a time that a limit needs is unknown.
         reasons: a broken or unknown limit each.
     """
 
     first_canvas_p95_s: Cell
     canvas_gap_p95_s: Cell
     end_to_end_p95_s: Cell
-    tok_per_s: Cell
     feasible: bool | None
     share_feasible: float | None
     reasons: tuple[str, ...]
@@ -76,7 +76,8 @@ class Capacity:
             them keeps the limits at the point's own numbers.
         needed: that are enough at the numbers' own values, with the interval of what draws need.
         utilisation: share of the slots in use, on average.
-        decided_by: utilisation | waiting | concurrency.
+        decided_by: utilisation | waiting | concurrency: what asks for so many devices in most of
+            the draws that ask for them; at the numbers' own values where none does.
         device_draws: (draws,) that are enough; infinite where no number of them is.
         monthly_draws: (draws,) price of `devices` a month, aligned over options; infinite where
             they are not enough.
@@ -125,44 +126,46 @@ def time_parameters(point: OperatingPoint) -> dict[str, Parameter]:
     }
 
 
+def reply_lengths(load: Load | None, point: OperatingPoint) -> np.ndarray:
+    """(n,) tokens that stand for the load's replies; without a load the point's own, all alike."""
+    if load is None:
+        return np.array([float(point.reply_tokens)])
+    return evenly(load.reply_tokens, _REPLIES)
+
+
 def request_times(
-    point: OperatingPoint, load: Load, latency: Latency, draws: Draws
+    point: OperatingPoint, load: Load | None, latency: Latency, draws: Draws
 ) -> RequestTimes:
     """Latency of one point at the load's reply lengths, without waiting for a slot."""
     known = time_parameters(point)
-    replies = evenly(load.reply_tokens, _REPLIES)
+    replies = reply_lengths(load, point)
     missing = _missing_times(point, known, replies)
     central, drawn = _central(known), {name: one.draw(draws) for name, one in known.items()}
-    why_no_interval = no_interval(known)
-
-    def cell(
-        of: Callable[[Numbers, OperatingPoint, np.ndarray], np.ndarray], unit: str, definition: str
-    ) -> Cell:
-        kind = NumberClass.ASSUMED  # as the reply lengths are
-        if missing:
-            return Cell(None, None, None, kind, unit, definition, why_unknown=missing)
-        value = float(of(central, point, replies)[0])
-        return from_draws(value, of(drawn, point, replies), kind, unit, definition, why_no_interval)
-
+    kind = NumberClass.ASSUMED  # as the reply lengths are
+    definition = (
+        f"a reply of {point.reply_tokens:,} tokens, no waiting"
+        if load is None
+        else "95th percentile over the load's reply lengths, no waiting"
+    )
+    if missing:
+        whole = Cell(None, None, None, kind, "s", definition, why_unknown=missing)
+    else:
+        value, limits = (end_p95(times, point, replies) for times in (central, drawn))
+        whole = from_draws(float(value[0]), limits, kind, "s", definition, no_interval(known))
     first = known["first_canvas_p95_s"].cell if "first_canvas_p95_s" in known else None
     gap = known["canvas_gap_p95_s"].cell if "canvas_gap_p95_s" in known else None
     found = (
         first or point.first_canvas_s,
         gap or point.canvas_gap_s,
-        cell(end_p95, "s", "95th percentile over the load's reply lengths, no waiting"),
+        whole,
     )
     feasible, reasons = _judged(found, latency)
     return RequestTimes(
         first_canvas_p95_s=found[0],
         canvas_gap_p95_s=found[1],
         end_to_end_p95_s=found[2],
-        tok_per_s=cell(
-            rate_at_load,
-            "tok/s",
-            "delivered tokens of the load a second and device, every slot in use",
-        ),
         feasible=feasible,
-        share_feasible=None if missing else float(kept(drawn, point, replies, latency).mean()),
+        share_feasible=_share_kept(drawn, point, replies, latency, missing),
         reasons=reasons,
     )
 
@@ -177,7 +180,7 @@ def capacity(inputs: Inputs, offer: Offer, point: OperatingPoint, draws: Draws) 
     if load is None:
         raise ValueError("the inputs state no load; a fleet needs load.requests_per_s or more")
     known = fleet_parameters(inputs, offer, point)
-    replies = evenly(load.reply_tokens, _REPLIES)
+    replies = reply_lengths(load, point)
     used = fleet_needs(known, offer, point, load)
     why = _missing_times(point, known, replies) or lacking(used, known)
     if why:
@@ -221,7 +224,7 @@ def capacity(inputs: Inputs, offer: Offer, point: OperatingPoint, draws: Draws) 
             f"{inputs.currency}/Mtok",
             "the fleet's price over what it delivers of the load's tokens",
         ),
-        decided_by=_DECIDED_BY[int(own.decided_by[0])],
+        decided_by=_decided_by(own, many, devices),
         device_draws=many.devices,
         monthly_draws=np.where(many.devices <= devices, costs["month"], np.inf),
         hinges=hinges(
@@ -250,7 +253,7 @@ def monthly_costs(
     load = inputs.load
     assert load is not None
     known = fleet_parameters(inputs, offer, point)
-    replies = evenly(load.reply_tokens, _REPLIES)
+    replies = reply_lengths(load, point)
     used = fleet_needs(known, offer, point, load)
     if _missing_times(point, known, replies) or lacking(used, known):
         return np.full(len(values), np.inf)
@@ -279,11 +282,18 @@ def _central(parameters: Mapping[str, Parameter]) -> dict[str, np.ndarray]:
 _DECIDED_BY = ("utilisation", "waiting", "concurrency")
 
 
+def _decided_by(own: Need, many: Need, devices: float) -> str:
+    asking = many.decided_by[many.devices == devices]
+    if not len(asking):
+        asking = own.decided_by
+    return _DECIDED_BY[int(np.bincount(asking.astype(int)).argmax())]
+
+
 def fleet_needs(
     known: Mapping[str, Parameter], offer: Offer, point: OperatingPoint, load: Load
 ) -> tuple[str, ...]:
     """Names that a fleet's price reads, known or not."""
-    times = [name for name in _TIMES if name in known]
+    times = [name for name in TIMES if name in known]
     rate = ["requests_per_s"] if load.requests_per_s is not None else []
     names = (*times, *rate, "utilisation", "system_tok_per_s", *cost_needs(offer, point))
     return tuple(dict.fromkeys(names))
@@ -306,6 +316,17 @@ def _no_fleet(currency: str, why: str, needs: np.ndarray) -> Capacity:
     )
 
 
+def _share_kept(
+    drawn: Numbers, point: OperatingPoint, replies: np.ndarray, latency: Latency, missing: str
+) -> float | None:
+    if not latency.is_stated:
+        return 1.0
+    is_unknown = missing and latency.end_to_end_s is not None
+    if is_unknown or "first_canvas_s" not in drawn:
+        return None
+    return float(kept(drawn, point, replies, latency).mean())
+
+
 def _missing_times(
     point: OperatingPoint, known: Mapping[str, Parameter], replies: np.ndarray
 ) -> str:
@@ -314,6 +335,11 @@ def _missing_times(
     if "canvas_gap_s" not in known and replies.max() > point.tokens_per_delivery:
         return f"time between deliveries: {point.canvas_gap_s.why_unknown or 'unknown'}"
     return ""
+
+
+def _short(value: float) -> str:
+    """Three digits, none of them an exponent's: 4,020 and 0.9."""
+    return f"{float(f'{value:.3g}'):,.12g}"
 
 
 def _judged(cells: Sequence[Cell], latency: Latency) -> tuple[bool | None, tuple[str, ...]]:
@@ -329,6 +355,6 @@ def _judged(cells: Sequence[Cell], latency: Latency) -> tuple[bool | None, tuple
         if cell.value is None:
             unknown.append(f"{name}: {cell.why_unknown or 'unknown'}")
         elif cell.value > limit:
-            broken.append(f"{name} {cell.value:.3g} s > {limit:g} s")
+            broken.append(f"{name} {_short(cell.value)} s > {_short(limit)} s")
     feasible = False if broken else None if unknown else True
     return feasible, (*broken, *unknown)

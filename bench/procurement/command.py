@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench.digits import NOT_AVAILABLE
 from bench.procurement.cell import NumberClass
 from bench.procurement.curves import Curve, measured_curves
 from bench.procurement.inputs import Inputs, Quality, read_inputs
@@ -30,10 +32,11 @@ from bench.redact import redact
 from bench.report.cells import left_to_right
 from bench.report.figures import drawable, house_style
 from bench.report.html import embedded
-from bench.report.style import NOT_AVAILABLE, plural
+from bench.report.style import plural
 from bench.store import Run, open_run
 
 ANSWERED, NOT_ANSWERED = 0, 3
+_COLUMNS = 100
 _LONGEST = 400
 """Characters of all labels together below a figure."""
 
@@ -60,8 +63,13 @@ def procure(inputs_file: Path, run_folders: Sequence[Path], out: Path, *, as_jso
         return code
     said = summary(study)
     left_out = (f"Left out: {reason}" for reason in study.left_out)
-    for sentence in (said.answer, *said.lead, *said.certainty, *left_out, f"report: {path}"):
-        print(left_to_right(sentence, keep=" "))
+    serious = ". ".join(notice.title for notice in notices(study) if notice.serious)
+    warned = [f"Before signing: {serious}."] if serious else []
+    advice = said.changes if study.best is None else ()
+    for sentence in (said.answer, *said.lead, *said.certainty, *advice, *warned, *left_out):
+        shown = left_to_right(sentence, keep=" ")
+        print(textwrap.fill(shown, _COLUMNS, break_long_words=False, break_on_hyphens=False))
+    print(left_to_right(f"report: {path}", keep=" "))
     return code
 
 

@@ -41,7 +41,6 @@ class Crossover:
             smallest batch on, and those in which it never does; None from one process.
         crossings: times that the lead changes in the point estimate.
         range: smallest and largest batch that both curves have.
-        processes: of the diffusion and of the autoregressive curve.
     """
 
     metric: Metric
@@ -59,7 +58,6 @@ class Crossover:
     above_share: float | None
     crossings: int
     range: tuple[int, int]
-    processes: tuple[int, int]
 
     @property
     def no_crossing_share(self) -> float | None:
@@ -128,7 +126,6 @@ def crossover(diffusion: Curve, autoregressive: Curve, *, seed: int = 0) -> Cros
         above_share=above,
         crossings=int((np.diff(np.sign(lead)) != 0).sum()),
         range=(sizes[0], sizes[-1]),
-        processes=(len(diffusion.values), len(autoregressive.values)),
     )
 
 

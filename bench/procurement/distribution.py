@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import scipy
 
+_MOST_NAMED = 8
 _GRID = (np.arange(1000) + 0.5) / 1000
 """Shares at which a mean is taken."""
 
@@ -71,6 +72,22 @@ def evenly(distribution: Distribution, count: int) -> np.ndarray:
     found = distribution.quantile((np.arange(count) + 0.5) / count)
     found.flags.writeable = False
     return found
+
+
+def words(distribution: Distribution) -> str:
+    """How it was stated, in a phrase."""
+    match distribution:
+        case Lognormal(median, p95):
+            return f"lognormal, median {median:,g}, 95 % up to {p95:,g}"
+        case Quantiles(shares, values):
+            pairs = zip(shares, values, strict=True)
+            return ", ".join(f"{100 * share:g} % up to {value:,g}" for share, value in pairs)
+        case Listed(values) if len(set(values)) == 1:
+            return "all alike"
+        case Listed(values) if len(values) <= _MOST_NAMED:
+            return f"one of {', '.join(f'{value:,g}' for value in values)}"
+        case Listed(values):
+            return f"one of {len(values):,} values, {min(values):,g} to {max(values):,g}"
 
 
 def positive_ascending(values: Sequence[float]) -> bool:

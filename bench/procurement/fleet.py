@@ -58,7 +58,7 @@ def needed(
         decided[devices < at_once] = 2
         devices = np.maximum(devices, at_once)
         if load.requests_per_s is None:
-            busy = np.full(count, mean(load.concurrency))
+            busy, decided = np.full(count, mean(load.concurrency)), np.full(count, 2)
     devices = np.where(kept(p, point, replies, latency), devices, np.inf)
     return Need(devices, decided, busy, service_s)
 

@@ -23,6 +23,9 @@
     latency: {first_canvas_s: 1.5, canvas_gap_s: 0.5, end_to_end_s: 20}  # for 95 % of requests
     quality: {accuracy_floor: 0.85}
 
+Without a load, limits are judged of a request in a full batch that waits for nobody, at the prompt
+and reply that its way was measured with, or 1,024 tokens each where it is projected.
+
 Content decides how many denoise steps a canvas needs, and they decide the speed of diffusion, so
 that nothing stands for `steps_per_canvas` where it is not stated: diffusion then is not projected,
 and the report says so. A canvas's commit is not one of its steps. What a run measured stands as it
@@ -84,7 +87,8 @@ class Offer:
         price_per_hour: of a rented device; None where it is bought.
         purchase_price, amortisation_years: None where it is rented.
         host_power_w: the host's share a device, drawn in every hour; idle_power_w: of a device that
-            has nothing to do; power_w: under load, used where no energy was measured.
+            has nothing to do; power_w: under load, used where no energy was measured, and then
+            instead of the projected power.
         utilisation: share of the paid hours in which the device delivers at its measured rate;
             has_own_utilisation: stated for this offer, not for the whole file.
     """
@@ -139,6 +143,10 @@ class Latency:
     first_canvas_s: float | None
     canvas_gap_s: float | None
     end_to_end_s: float | None
+
+    @property
+    def is_stated(self) -> bool:
+        return (self.first_canvas_s, self.canvas_gap_s, self.end_to_end_s) != (None, None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+from bench.digits import tidy
 from bench.procurement.cell import Cell
 from bench.procurement.fleet import SAFE_SHARE
 from bench.procurement.inputs import Inputs
@@ -10,7 +11,6 @@ from bench.procurement.listing_beside import crossings, published, replies
 from bench.procurement.study import Finalist, Judged, Study
 from bench.procurement.tables import Column, DataTable, Value
 from bench.procurement.words import key_words
-from bench.report.style import tidy
 
 _LATENCIES = (
     ("first_canvas_p95_s", "first delivery p95", "s"),
@@ -52,11 +52,12 @@ def ranking(study: Study) -> DataTable:
         Column(NEEDED, "as stated it takes", "devices", on_page=has_load, is_count=True),
         Column("cost_per_month", "cost", f"{currency} a month", on_page=has_load),
         Column("cost_per_mtok", "cost", f"{currency} a million tokens"),
-        Column("end_to_end_p95_s", "end to end p95", "s", on_page=has_load),
+        Column("end_to_end_p95_s", "end to end p95", "s", on_page=_has_times(study.inputs)),
         Column("joules_per_token", "energy", "J a token", on_page=not has_load),
-        Column("share_served", "serves", "% of draws", scale=100, on_page=has_load),
+        _served_column(study.inputs),
         Column("share_cheapest", "cheapest", "% of draws", scale=100, on_page=has_load),
         Column("is_recommended", "recommended", on_page=False),
+        Column("decided_by", "size decided by", is_text=True, on_page=False),
     )
     rows = tuple(_ranking_row(each, is_best=each is study.best) for each in study.finalists)
     caption = "The cheapest way to run each offer in each decoding, of those that keep every limit."
@@ -65,7 +66,8 @@ def ranking(study: Study) -> DataTable:
             "The cheapest way to run each offer in each decoding that keeps every limit in at "
             f"least {tidy(100 * SAFE_SHARE)} % of draws, or just the cheapest where none does, by "
             f"the fleet that is enough in {tidy(100 * SAFE_SHARE)} % of draws, if any is. The "
-            "cheapest of all stands first in any case."
+            "cheapest of all stands first in any case. Draws in which several cost the same are "
+            "split among them."
         )
     chosen = next((i for i, each in enumerate(study.finalists) if each is study.best), None)
     return DataTable("ranking", caption, columns, rows, chosen)
@@ -80,12 +82,24 @@ def _ranking_row(finalist: Finalist, *, is_best: bool) -> tuple[Value, ...]:
         None if fleet is None else _briefly(fleet.needed),
         None if fleet is None else fleet.cost_per_month,
         judged.cells["cost_per_mtok"] if fleet is None else _briefly(fleet.cost_per_mtok),
-        None if times is None else times.end_to_end_p95_s,
+        times.end_to_end_p95_s,
         judged.cells["joules_per_token"],
         finalist.share_served,
         finalist.share_cheapest,
         is_best,
+        None if fleet is None else fleet.decided_by or None,
     )
+
+
+def _has_times(inputs: Inputs) -> bool:
+    """Whether how long a request takes plays a part."""
+    return inputs.load is not None or inputs.latency.is_stated
+
+
+def _served_column(inputs: Inputs) -> Column:
+    """Of draws in which the fleet serves in time; without a load, a request of a full batch."""
+    name = "keeps limits" if inputs.load is None else "serves"
+    return Column("share_served", name, "% of draws", scale=100, on_page=_has_times(inputs))
 
 
 def _briefly(cell: Cell) -> Cell:
@@ -120,7 +134,9 @@ def ways(study: Study) -> DataTable:
         Column("fleet_cost_per_mtok", "cost", f"{currency} a million tokens", on_page=has_load),
         *costs,
         *(Column(key, name, unit) for key, name, unit in _LATENCIES),
-        Column("is_allowed", "keeps every limit"),
+        Column("is_allowed", "keeps every limit as stated"),
+        _served_column(study.inputs),
+        Column("decided_by", "size decided by", is_text=True, on_page=False),
         Column("reasons", "why not", is_text=True, on_page=False),
         *energies,
         Column("accuracy", "accuracy", "%", scale=100, on_page=False),
@@ -143,8 +159,10 @@ def ways(study: Study) -> DataTable:
                 None if judged.fleet is None else judged.fleet.devices,
                 None if judged.fleet is None else judged.fleet.cost_per_mtok,
                 *(judged.cells[column.key] for column in costs),
-                *(None if times is None else getattr(times, key) for key, _, _ in _LATENCIES),
+                *(getattr(times, key) for key, _, _ in _LATENCIES),
                 judged.is_allowed,
+                judged.share_served if judged.is_allowed else None,
+                None if judged.fleet is None else judged.fleet.decided_by or None,
                 "; ".join(judged.reasons) or None,
                 *(judged.cells[column.key] for column in energies),
                 point.accuracy,
@@ -157,7 +175,13 @@ def ways(study: Study) -> DataTable:
                 "; ".join(point.notes) or None,
             )
         )
-    return DataTable("ways", "Every way to run every offer.", columns, tuple(rows))
+    caption = "Every way to run every offer."
+    if has_load:
+        caption += (
+            " A way keeps every limit as stated where it does at its own numbers; it may be "
+            f"recommended where its fleet serves in {tidy(100 * SAFE_SHARE)} % of draws."
+        )
+    return DataTable("ways", caption, columns, tuple(rows))
 
 
 def energy(study: Study) -> DataTable:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
-from bench.procurement.cell import Cell
+from bench.procurement.cell import Cell, NumberClass
+from bench.procurement.distribution import Distribution, mean, words
 from bench.procurement.inputs import Inputs, Offer
 from bench.procurement.study import Study
 from bench.procurement.tables import Column, DataTable, Value
+from bench.procurement.ways import lengths
 from bench.procurement.words import device_label
 
 
@@ -41,8 +43,10 @@ def crossings(study: Study) -> DataTable:
     )
     caption = (
         "The batch from which on the autoregressive sibling delivers more, or takes less energy; "
-        "n/a: none in the range looked at."
+        "n/a: none in the range looked at, which is that of the batches that fit the device."
     )
+    if any(offer.power_w is not None for offer in study.inputs.offers):
+        caption += " Energy is that of the projected power here, not of a stated one."
     return DataTable("crossings", caption, columns, rows)
 
 
@@ -78,6 +82,7 @@ def published(study: Study) -> DataTable:
         Column("engine", "engine", is_text=True),
         Column("precision", "precision", is_text=True),
         Column("decoding", "decoding", is_text=True),
+        Column("drafter", "drafted by", is_text=True),
         Column("batch_size", "batch"),
         Column("value", "published"),
         Column("unit", "unit", is_text=True),
@@ -91,6 +96,7 @@ def published(study: Study) -> DataTable:
             each.engine,
             each.precision,
             each.decoding,
+            each.drafter,
             each.batch_size,
             each.cell,
             each.unit,
@@ -102,7 +108,8 @@ def published(study: Study) -> DataTable:
     )
     caption = (
         "Published by others about the offered devices, each by its own definition and work; no "
-        "number above is made of them."
+        "number above is made of them. What drafts tokens for others to be verified (multi-token "
+        "prediction, MTP) is another way to run than any above."
     )
     return DataTable("published", caption, columns, rows)
 
@@ -112,23 +119,13 @@ def inputs_table(inputs: Inputs) -> DataTable:
     columns = (
         Column("input", "input", is_text=True),
         Column("of", "of", is_text=True),
-        Column("value", "value"),
+        Column("value", "value", is_count=True),
         Column("unit", "unit", is_text=True),
         Column("source", "source", is_text=True),
     )
-    top = [
-        ("power price", inputs.power_price_per_kwh),
-        ("PUE", inputs.pue),
-        *(
-            []
-            if inputs.load is None
-            else [
-                ("requests a second", inputs.load.requests_per_s),
-                ("denoise steps a canvas", inputs.load.steps_per_canvas),
-            ]
-        ),
-    ]
+    top = [("power price", inputs.power_price_per_kwh), ("PUE", inputs.pue)]
     rows = [_input_row(name, "all", cell) for name, cell in top if cell is not None]
+    rows += [_input_row(name, of, cell) for name, of, cell in _load_numbers(inputs)]
     for offer in inputs.offers:
         rows += [
             _input_row(name, offer.label, cell)
@@ -136,7 +133,7 @@ def inputs_table(inputs: Inputs) -> DataTable:
             if cell is not None
         ]
     rows += [
-        (name, "the load", value, unit, None)
+        _input_row(name, "limits", _assumed(value, unit, ""))
         for name, value, unit in (
             ("limit of the first delivery", inputs.latency.first_canvas_s, "s"),
             ("limit of a gap", inputs.latency.canvas_gap_s, "s"),
@@ -146,6 +143,37 @@ def inputs_table(inputs: Inputs) -> DataTable:
         if value is not None
     ]
     return DataTable("inputs", "The inputs.", columns, tuple(rows))
+
+
+def _load_numbers(inputs: Inputs) -> list[tuple[str, str, Cell]]:
+    """What is asked of the fleet, and the lengths that every projection rests on."""
+    load, (prompt, reply) = inputs.load, lengths(inputs)
+    unstated = "not stated; a measured way stands at its own"
+    if load is None:
+        return [
+            ("prompt, mean", "projections", _assumed(prompt, "tokens", unstated)),
+            ("reply, mean", "projections", _assumed(reply, "tokens", unstated)),
+        ]
+    found = [
+        ("requests a second", "the load", load.requests_per_s),
+        ("requests at once, mean", "the load", _mean_of(load.concurrency, "requests")),
+        ("denoise steps a canvas", "the load", load.steps_per_canvas),
+        ("reply, mean", "the load", _mean_of(load.reply_tokens, "tokens")),
+        ("prompt, mean", "the load", _mean_of(load.prompt_tokens, "tokens")),
+    ]
+    if load.prompt_tokens is None:
+        found.append(("prompt, mean", "projections", _assumed(prompt, "tokens", unstated)))
+    return [(name, of, cell) for name, of, cell in found if cell is not None]
+
+
+def _mean_of(distribution: Distribution | None, unit: str) -> Cell | None:
+    if distribution is None:
+        return None
+    return _assumed(mean(distribution), unit, f"stated as: {words(distribution)}")
+
+
+def _assumed(value: float, unit: str, source: str) -> Cell:
+    return Cell(value, None, None, NumberClass.ASSUMED, unit, "as stated", source)
 
 
 def _offer_numbers(offer: Offer) -> Sequence[tuple[str, Cell | None]]:

@@ -129,6 +129,13 @@ def _class_entry(kind: NumberClass) -> Artist:
     )
 
 
+def _face(kind: NumberClass, colour: str) -> str:
+    """A published diamond is hollow indeed: what lies below it stays in sight."""
+    if kind is NumberClass.PUBLISHED:
+        return "none"
+    return PAPER if kind is NumberClass.PROJECTED else colour
+
+
 def _marker(
     axes: Axes, x: float, y: float, kind: NumberClass, precision: str, colour: str, alpha: float
 ) -> PathCollection:
@@ -139,7 +146,7 @@ def _marker(
         [y],
         s=_AREA,
         marker=marker,
-        facecolors=colour if filled else PAPER,
+        facecolors=_face(kind, colour),
         edgecolors=PAPER if filled else colour,
         linewidths=0.8 if filled else 1.2,
         hatch=_HATCH if kind is NumberClass.PROJECTED else None,

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bench.devices import DEVICES, recognised
+from bench.later import EXACT
 from bench.metrics.speed import request_times, system_rate
 from bench.phases import FUSED
 from bench.procurement.cell import Cell, NumberClass
@@ -31,8 +32,6 @@ from bench.store import Run
 RANDOM_WEIGHTS = "random weights: nobody's answers"
 MEASURED_TOO = "the same way was measured in"
 """How the note begins of a point that is not the only one of its way."""
-EXACT = "exact"
-"""The `vocabulary` of points whose logits are the model's own."""
 _FIXED_WORK, _SERVED = "fixed_work", "openai"
 _BATCH_RATE = "delivered tokens of the whole batch a second, prefill included"
 _SERVED_RATE = "delivered tokens of all connections over the seconds of the load"
@@ -104,15 +103,12 @@ def _refuse_inexact(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
         ValueError: logits by another arithmetic than the model's, or beliefs cut off.
     """
     for row in rows:
-        vocabulary, belief = row.get("vocabulary"), _known(row.get("min_belief")) or 0.0
-        for setting, is_exact, valid in (
-            (f"vocabulary={vocabulary}", pd.isna(vocabulary) or vocabulary == EXACT, EXACT),
-            (f"sampler.min_belief={belief:g}", belief == 0, "0"),
-        ):
-            if not is_exact:
+        for key, exact in EXACT.items():
+            value = row.get(key.rpartition(".")[2])
+            if not pd.isna(value) and value != exact:
                 raise ValueError(
-                    f"run {run.path} {row['point_id']} was measured with {setting}, which is not"
-                    f" the model's exact work; give runs with {setting.partition('=')[0]}={valid}"
+                    f"run {run.path} {row['point_id']} was measured with {key}={value}, which is"
+                    f" not the model's exact work; give runs with {key}={exact}"
                 )
 
 

@@ -59,7 +59,6 @@ class MemoryFit:
     kv_bytes: Cell
     canvas_bytes: Cell
     library_bytes: Cell
-    total_bytes: Cell
     memory_bytes: Cell
     head_room_bytes: Cell
 
@@ -124,7 +123,6 @@ def memory_fit(
     has = Cell(memory_bytes, None, None, NumberClass.PUBLISHED, "B", "of the device", source)
     return MemoryFit(
         **parts,
-        total_bytes=Cell(total, None, None, kind, "B", "all of it"),
         memory_bytes=has,
         head_room_bytes=Cell(
             memory_bytes - total, None, None, kind, "B", "memory of the device less all of it"

@@ -63,7 +63,8 @@ def _placed(axes: Axes, name: Name, taken: Sequence[Bbox], inside: Bbox) -> Bbox
     for offset in _OFFSETS_PT:
         text = _written(axes, name, offset)
         box = text.get_window_extent()
-        is_whole = inside.x0 <= box.x0 and box.x1 <= inside.x1 and box.y1 <= inside.y1
+        is_wide = inside.x0 <= box.x0 and box.x1 <= inside.x1
+        is_whole = is_wide and inside.y0 <= box.y0 and box.y1 <= inside.y1
         if is_whole and not any(box.overlaps(other) for other in taken):
             if float(np.hypot(*offset)) > _LINE_FROM_PT:
                 _line(axes, name.at, offset)

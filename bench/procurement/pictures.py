@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bench.digits import digits, tidy
 from bench.procurement.cell import Cell, NumberClass
 from bench.procurement.listing import cost_unit
 from bench.procurement.marks import Series, Stamp
@@ -24,11 +25,12 @@ from bench.procurement.plots_cost import (
     plot_memory,
     plot_sensitivity,
 )
+from bench.procurement.published import UNDRAFTED
 from bench.procurement.study import Judged, Study, is_safe
 from bench.procurement.ways import DECODINGS
 from bench.procurement.words import key_words
 from bench.report.figures import Plot, drawable
-from bench.report.style import digits, plural, tidy
+from bench.report.style import plural
 
 _MOST_SWINGS = 10
 _LONGEST = 160
@@ -55,7 +57,7 @@ class Picture:
 def throughput(study: Study, stamp: Stamp) -> Plot:
     """Delivered tok/s over batch, one panel an offer, in the precision of its best way."""
     panels = [
-        Panel(name, (*_lines(own, "system_tok_per_s"), *_published(study, own)), _floors(own))
+        Panel(name, (*_lines(own, _rate), *_published(study, own)), _floors(own))
         for name, own in _by_offer(study)
     ]
     precisions = {j.way.point.precision for _, own in _by_offer(study) for j in own}
@@ -71,12 +73,12 @@ def throughput(study: Study, stamp: Stamp) -> Plot:
 
 def energy(study: Study, stamp: Stamp) -> Plot:
     """Joules a token over batch, one panel an offer."""
-    panels = [Panel(name, _lines(own, "joules_per_token")) for name, own in _by_offer(study)]
-    known = [j for j in study.judged if j.way.point.joules_per_token.value is not None]
+    panels = [Panel(name, _lines(own, _joules)) for name, own in _by_offer(study)]
+    known = [j for j in study.judged if _joules(j).value is not None]
     title = "Energy a token"
     if known:
-        least = min(known, key=lambda j: j.way.point.joules_per_token.value or 0)
-        joules = least.way.point.joules_per_token
+        least = min(known, key=lambda j: _joules(j).value or 0)
+        joules = _joules(least)
         title = f"{least.way.name} takes least: {digits(joules.value)} J a token, {joules.kind}"
     return plot_energy(stamp, panels, title=drawable(title, _LONGEST))
 
@@ -86,9 +88,7 @@ def cost(study: Study, stamp: Stamp) -> Plot:
     inputs = study.inputs
     waits = [(judged, _wait(judged)) for judged in study.judged]
     known = [
-        (judged, latency)
-        for judged, latency in waits
-        if latency is not None and latency.value and _cost(judged).value
+        (judged, latency) for judged, latency in waits if latency.value and _cost(judged).value
     ]
     sure = [index for index, (judged, _) in enumerate(known) if _is_sure(judged)]
     runners = sure or range(len(known))
@@ -115,7 +115,7 @@ def cost(study: Study, stamp: Stamp) -> Plot:
         if trades
         else "Cost against latency",
         currency=drawable(inputs.currency),
-        latency="end to end, 95th percentile" if inputs.load else "time to the first delivery",
+        latency=f"{'end to end' if inputs.load else 'first delivery'}, 95th percentile",
         objective_s=inputs.latency.end_to_end_s if inputs.load else inputs.latency.first_canvas_s,
     )
 
@@ -234,17 +234,28 @@ def _series(judged: Judged) -> Series:
     return Series(judged.way.point.decoding, judged.way.point.precision)
 
 
-def _lines(own: Sequence[Judged], name: str) -> tuple[Line, ...]:
+def _lines(own: Sequence[Judged], number: Callable[[Judged], Cell]) -> tuple[Line, ...]:
     lines = []
     for series in dict.fromkeys(_series(judged) for judged in own):
-        points = sorted(
-            (j.way.point for j in own if _series(j) == series), key=lambda p: p.batch_size
+        ways = sorted(
+            (j for j in own if _series(j) == series), key=lambda j: j.way.point.batch_size
         )
-        sizes = tuple(point.batch_size for point in points)
-        # The class of its speed: steps a canvas, which are stated, would hide it behind theirs.
-        cells = tuple(replace(getattr(point, name), kind=point.kind) for point in points)
-        lines.append(Line(series, sizes, cells))
+        sizes = tuple(judged.way.point.batch_size for judged in ways)
+        lines.append(Line(series, sizes, tuple(number(judged) for judged in ways)))
     return tuple(lines)
+
+
+def _rate(judged: Judged) -> Cell:
+    """By the class of its speed: steps a canvas, which are stated, would hide it behind theirs."""
+    point = judged.way.point
+    return replace(point.system_tok_per_s, kind=point.kind)
+
+
+def _joules(judged: Judged) -> Cell:
+    """The device's, as the tables have it; by the class of its speed, or of a power stated."""
+    point, cell = judged.way.point, judged.cells["joules_per_token"]
+    is_stated = point.joules_per_token.value is None and point.power_w.value is None
+    return cell if is_stated else replace(cell, kind=point.kind)
 
 
 def _floors(own: Sequence[Judged]) -> tuple[Floor, ...]:
@@ -266,7 +277,10 @@ def _floors(own: Sequence[Judged]) -> tuple[Floor, ...]:
 
 
 def _published(study: Study, own: Sequence[Judged]) -> tuple[Line, ...]:
-    """What others published of the device at a stated batch, whatever their definition."""
+    """What others published of the device at a stated batch, whatever their definition.
+
+    Tokens that a drafter proposed are another way to run, and stand in the table alone.
+    """
     device = own[0].way.offer.device
     precisions = {judged.way.point.precision for judged in own}
     return tuple(
@@ -280,13 +294,13 @@ def _published(study: Study, own: Sequence[Judged]) -> tuple[Line, ...]:
         and figure.unit == "tok/s"
         and figure.batch_size is not None
         and figure.precision in precisions
+        and figure.drafter == UNDRAFTED
     )
 
 
-def _wait(judged: Judged) -> Cell | None:
-    return (
-        judged.way.point.first_canvas_s if judged.times is None else judged.times.end_to_end_p95_s
-    )
+def _wait(judged: Judged) -> Cell:
+    times = judged.times
+    return times.end_to_end_p95_s if judged.has_load else times.first_canvas_p95_s
 
 
 def _is_sure(judged: Judged) -> bool:
@@ -295,7 +309,7 @@ def _is_sure(judged: Judged) -> bool:
 
 def _cost(judged: Judged) -> Cell:
     """A million tokens: of the load by the way's fleet, or of one device without a load."""
-    if judged.times is None:
+    if not judged.has_load:
         return judged.cells["cost_per_mtok"]
     unknown = Cell(None, None, None, NumberClass.ASSUMED, "", "", why_unknown="no fleet")
     return unknown if judged.fleet is None else judged.fleet.cost_per_mtok

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bench.digits import digits
 from bench.procurement.cell import Cell, NumberClass
 from bench.procurement.crossover import Crossover
 from bench.procurement.curves import Curve
@@ -13,7 +14,7 @@ from bench.procurement.study import Study
 from bench.procurement.ways import DECODINGS, PRECISIONS, lengths
 from bench.procurement.words import device_label
 from bench.report.figures import Plot
-from bench.report.style import digits, plural
+from bench.report.style import plural
 
 
 def crossing(study: Study, stamp: Stamp) -> Plot:
@@ -40,7 +41,7 @@ def crossing(study: Study, stamp: Stamp) -> Plot:
     known = [each for each in found if each.at.value is not None]
     title = (
         f"The autoregressive sibling overtakes on {len(known)} of {plural(len(found), 'device')}, "
-        f"up to a batch of {max((each.batch_sizes[-1] for each in found), default=0)}"
+        "within the batches that fit"
     )
     return plot_crossover(stamp, found, title=title)
 

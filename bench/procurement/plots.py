@@ -23,6 +23,8 @@ from bench.report.style import INK, MUTED, precision_style
 
 _COLUMNS = 3
 _PANEL_IN = 2.45
+_ASIDE = 0.86
+"""Of its batch, where a published figure stands: beside the measured or projected one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ def plot_throughput(origin: Origin, panels: Sequence[Panel], *, title: str, floo
         "are logarithmic. Whiskers: 95 %.",
         caption=f"Floors are those of {floors_of} by the data sheet, the upper pair diffusion's "
         "where both are drawn; no forward can be quicker. Diffusion is drawn at the stated steps a "
-        "canvas.",
+        "canvas. Published figures stand a little left of their batch; those with a drafter "
+        "(multi-token prediction) are in the table alone.",
     )
     for axes, panel in _axes(plot, panels, shared=True):
         for floor in panel.floors:
@@ -112,8 +115,8 @@ def plot_energy(origin: Origin, panels: Sequence[Panel], *, title: str) -> Plot:
         "energy",
         len(known),
         title=title,
-        units="Joules a delivered token, cooling included, against batch size; both axes are "
-        "logarithmic. Whiskers: 95 %.",
+        units="Joules a delivered token of the device alone, without host and cooling, against "
+        "batch size; both axes are logarithmic. Whiskers: 95 %.",
         caption="Lower is better. Diffusion is drawn at the stated steps a canvas."
         + _left_out([panel.device for panel in panels if panel not in known]),
     )
@@ -131,20 +134,21 @@ def plot_crossover(origin: Origin, crossings: Sequence[Crossing], *, title: str)
     if not crossings:
         reason = "no device has both siblings at two batch sizes or more."
         return empty(origin, "crossover", "Crossover", reason)
+    shaded = " Shaded: 95 % interval of the batch at which they meet."
     plot = _grid_frame(
         origin,
         "crossover",
         len(crossings),
         title=title,
         units="Diffusion's delivered tok/s over the autoregressive sibling's, against batch size; "
-        "both axes are logarithmic. Shaded: 95 % interval of the batch at which they meet.",
+        f"both axes are logarithmic.{shaded if any(map(_shaded, crossings)) else ''}",
         caption="Below 1 the autoregressive sibling delivers more.",
     )
     for axes, crossing in zip(_grid(plot, len(crossings), shared=True), crossings, strict=True):
         axes.axhline(1, color=INK, linewidth=0.9)
-        at = crossing.at
-        if at.low is not None and at.high is not None:
-            axes.axvspan(at.low, at.high, color=MUTED, alpha=0.18, linewidth=0)
+        within = _shaded(crossing)
+        if within is not None:
+            axes.axvspan(*within, color=MUTED, alpha=0.18, linewidth=0)
         _line(axes, Line(crossing.of, crossing.batch_sizes, crossing.ratios))
         axes.set_title(drawable(crossing.label))
         axes.text(0.02, 0.03, crossing.told, transform=axes.transAxes, fontsize=8, color=INK)
@@ -156,6 +160,14 @@ def plot_crossover(origin: Origin, crossings: Sequence[Crossing], *, title: str)
     kinds = [cell.kind for each in crossings for cell in each.ratios if cell.value is not None]
     plot.legend(legend_of([each.of for each in crossings], kinds))
     return plot
+
+
+def _shaded(crossing: Crossing) -> tuple[float, float] | None:
+    """The interval of the crossing as far as the batches reach; None where there is none."""
+    at, sizes = crossing.at, crossing.batch_sizes
+    if at.value is None or at.why_no_interval:
+        return None
+    return (sizes[0] if at.low is None else at.low, sizes[-1] if at.high is None else at.high)
 
 
 def _grid_frame(
@@ -229,7 +241,8 @@ def _line(axes: Axes, line: Line) -> None:
             zorder=2,
         )
     for batch, _, cell in known:
-        draw_number(axes, exact(batch), cell, line.of)
+        aside = _ASIDE if cell.kind is NumberClass.PUBLISHED else 1.0
+        draw_number(axes, exact(aside * batch), cell, line.of)
 
 
 def _legend(panels: Sequence[Panel], floors: Sequence[str]) -> list[Artist]:

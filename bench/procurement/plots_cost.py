@@ -10,11 +10,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
+from bench.digits import digits
 from bench.procurement.cell import Cell, weakest
 from bench.procurement.marks import FEW_TICKS, PLAIN_TICKS, Series, draw_number, legend_of
 from bench.procurement.naming import Name, name_points
 from bench.report.figures import Origin, Plot, drawable, empty, framed, strip_frame
-from bench.report.style import INK, MUTED, PAPER, TASK_COLOURS, digits
+from bench.report.style import INK, MUTED, PAPER, TASK_COLOURS
 
 _MEMORY_COLOURS = {
     "weights": "#4a5560",

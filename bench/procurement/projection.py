@@ -55,16 +55,13 @@ class Projection:
     Attributes:
         step_ms: one denoise or decode step of the batch; commit_ms: unknown when autoregressive.
         decode_tok_per_s: of the batch, after every request's first delivery; unknown with one.
-        op_floor_ms: the step's by the data sheet.
         point: the rest, as an operating point.
     """
 
-    setting: Setting
     step_ms: Cell
     commit_ms: Cell
     prefill_ms: Cell
     decode_tok_per_s: Cell
-    op_floor_ms: float
     point: OperatingPoint
 
 
@@ -131,12 +128,10 @@ class Projector:
             tokens_per_delivery=float(setting.block),
         )
         return Projection(
-            setting,
             cells["step_ms"],
             cells["commit_ms"],
             cells["prefill_ms"],
             cells["decode_tok_per_s"],
-            1e3 * floor.step_s,
             point,
         )
 

@@ -10,6 +10,7 @@ import yaml
 from bench.procurement.cell import Cell, NumberClass
 
 Tag = Literal["V", "S", "D"]
+UNDRAFTED = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class PublishedFigure:
     device: str | None = None
     num_devices: int = 1
     precision: str | None = None
-    drafter: str = "none"
+    drafter: str = UNDRAFTED
     prompt_tokens: int | None = None
     reply_tokens: int | None = None
     batch_size: int | None = None

@@ -5,11 +5,12 @@ projection of the load's own prompts and steps stands beside it where those are 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from bench.phases import FUSED
 from bench.procurement.inputs import Inputs
 from bench.procurement.measured import device_of, mean_steps
 from bench.procurement.projection import CANVAS, Projector, projected_points
@@ -65,18 +66,23 @@ def measured_replies(run: Run) -> list[Reply]:
 
 
 def _pair(run: Run, diffusion: Mapping[str, Any], sibling: Mapping[str, Any]) -> Reply | None:
-    """None where the prompts differ in length, or one of the two never delivered twice."""
+    """None where the prompts differ in length, or one of the two never delivered twice.
+
+    The source of its length says where the canvases' commits are fused.
+    """
     ids = [str(row["point_id"]) for row in (diffusion, sibling)]
     prompts = [round(float(_own(run.requests, each)["prompt_tokens"].mean())) for each in ids]
     ones = [measured_deliveries(run, each) for each in ids]
     if ones[0] is None or ones[1] is None or prompts[0] != prompts[1]:
         return None
+    fused = ", commits fused" if diffusion.get("commit_mode") == FUSED else ""
+    canvases = replace(ones[0], source=f"{ones[0].source}{fused}")
     return Reply(
         device_of(diffusion),
         str(diffusion["precision"]),
         prompts[0],
         mean_steps(_own(run.canvases, ids[0])),
-        reply_length(ones[0], ones[1], canvas_length=int(diffusion["canvas_length"])),
+        reply_length(canvases, ones[1], canvas_length=int(diffusion["canvas_length"])),
     )
 
 

@@ -43,13 +43,11 @@ class ReplyLength:
 
     Attributes:
         tokens: every reply up to so many tokens; the interval is that of the processes.
-        windows: all such lengths, (first, last), up to `up_to`; the first begins with 1.
-        up_to: the longest reply looked at; `tokens` equal to it means all of them.
+        windows: all such lengths, (first, last); the first begins with 1.
     """
 
     tokens: Cell
     windows: tuple[tuple[int, int], ...]
-    up_to: int
 
 
 def reply_length(
@@ -60,7 +58,11 @@ def reply_length(
     up_to: int = 4096,
     seed: int = 0,
 ) -> ReplyLength:
-    """Lengths by the processes' geometric means, and how sure the first of them is."""
+    """Lengths by the processes' geometric means, and how sure the first of them is.
+
+    Args:
+        up_to: the longest reply looked at; `tokens` equal to it means all of them.
+    """
     rng = np.random.default_rng(seed)
     both = (diffusion, autoregressive)
     means = [np.exp(_logs(each).mean(axis=0)) for each in both]
@@ -81,7 +83,7 @@ def reply_length(
         source=diffusion.source,
         why_no_interval="" if low is not None else "one process: no interval",
     )
-    return ReplyLength(cell, _windows(ends, canvas_length), up_to)
+    return ReplyLength(cell, _windows(ends, canvas_length))
 
 
 def measured_deliveries(run: Run, point_id: str) -> Deliveries | None:

@@ -18,6 +18,30 @@ Numbers = Mapping[str, Any]
 """By name: floats for one evaluation, arrays of draws for a Monte Carlo."""
 
 
+_IN_WORDS = {
+    "system_tok_per_s": "tokens a second",
+    "joules_per_token": "joules a token",
+    "tokens_per_correct_answer": "tokens a correct answer",
+    "first_canvas_s": "first delivery",
+    "first_canvas_p95_s": "first delivery",
+    "canvas_gap_s": "gap",
+    "canvas_gap_p95_s": "gap",
+    "power_price_per_kwh": "power price",
+    "price_per_hour": "price of an hour",
+    "amortisation_years": "years of use",
+    "requests_per_s": "requests a second",
+    "power_w": "power under load",
+    "idle_power_w": "idle power",
+    "host_power_w": "host power",
+    "pue": "PUE",
+}
+
+
+def in_words(name: str) -> str:
+    """What a buyer calls a number of `Numbers`."""
+    return _IN_WORDS.get(name, name.replace("_", " "))
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """An uncertain number.
@@ -96,7 +120,10 @@ def no_interval(parameters: Mapping[str, Parameter]) -> str:
     for name, parameter in parameters.items():
         if parameter.cell.why_no_interval:
             reasons.setdefault(parameter.cell.why_no_interval, []).append(name)
-    return "; ".join(f"{reason} ({', '.join(names)})" for reason, names in reasons.items())
+    return "; ".join(
+        f"{reason} ({', '.join(dict.fromkeys(in_words(name) for name in names))})"
+        for reason, names in reasons.items()
+    )
 
 
 def from_draws(
@@ -127,10 +154,10 @@ def lacking(needs: Iterable[str], parameters: Mapping[str, Parameter]) -> str:
     """The first name without a known number, and why; empty where all are known."""
     for name in needs:
         if name not in parameters:
-            return f"{name} is not given"
+            return f"{in_words(name)} is not given"
         cell = parameters[name].cell
         if cell.value is None:
-            return f"{name}: {cell.why_unknown or 'unknown'}"
+            return f"{in_words(name)}: {cell.why_unknown or 'unknown'}"
     return ""
 
 

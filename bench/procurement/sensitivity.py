@@ -5,17 +5,24 @@ by a tenth either way, and says so. Reply lengths and concurrency, which are dis
 With a load the devices that are bought in any case stay, and more come where the number asks for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from bench.procurement.capacity import fleet_needs, fleet_parameters, monthly_costs
+from bench.procurement.capacity import (
+    TIMES,
+    fleet_needs,
+    fleet_parameters,
+    monthly_costs,
+    reply_lengths,
+)
 from bench.procurement.cell import Cell
 from bench.procurement.costs import cost_per_mtok
+from bench.procurement.fleet import kept
 from bench.procurement.inputs import Inputs, Offer
 from bench.procurement.operating_point import OperatingPoint
-from bench.procurement.sampling import lacking
+from bench.procurement.sampling import Parameter, lacking
 
 ASSUMED_CHANGE = 0.1
 _SCAN = 101
@@ -42,12 +49,16 @@ class Option:
         known = fleet_parameters(self.inputs, self.offer, self.point)
         if self.inputs.load is None:
             needs: Sequence[str] = cost_per_mtok("", self.offer, self.point).needs
+            needs = (*needs, *self._timed(known))
         else:
             needs = fleet_needs(known, self.offer, self.point, self.inputs.load)
         return {known[name].key: known[name].cell for name in needs if name in known}
 
     def costs(self, key: str, values: np.ndarray) -> np.ndarray:
-        """Its cost with one number at each of `values`, all others at their own; else infinite."""
+        """Its cost with one number at each of `values`, all others at their own.
+
+        Infinite where it is unknown, or a limit is broken.
+        """
         if self.inputs.load is not None:
             return monthly_costs(self.inputs, self.offer, self.point, key, values, self.devices)
         metric = cost_per_mtok(self.inputs.currency, self.offer, self.point)
@@ -56,9 +67,18 @@ class Option:
             return np.full(len(values), np.inf)
         numbers = {
             name: values if known[name].key == key else np.full(len(values), known[name].cell.value)
-            for name in metric.needs
+            for name in (*metric.needs, *self._timed(known))
         }
-        return np.asarray(metric.formula(numbers))
+        costs = np.asarray(metric.formula(numbers))
+        latency = self.inputs.latency
+        if not latency.is_stated:
+            return costs
+        replies = reply_lengths(None, self.point)
+        return np.where(kept(numbers, self.point, replies, latency), costs, np.inf)
+
+    def _timed(self, known: Mapping[str, Parameter]) -> tuple[str, ...]:
+        """Times that decide whether the limits are kept; none where no limit is stated."""
+        return tuple(n for n in TIMES if n in known and self.inputs.latency.is_stated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +91,6 @@ class Bar:
             limits are known.
         cost_low, cost_high: of the option that is cheapest at all values, with this number at its
             low and at its high.
-        best_low, best_high: the cheapest option there; "" where none can serve.
         switches_at: the value nearest to its own at which another option becomes the cheapest;
             None if that does not happen between the limits.
     """
@@ -84,8 +103,6 @@ class Bar:
     is_assumed_change: bool
     cost_low: float
     cost_high: float
-    best_low: str
-    best_high: str
     switches_at: float | None
 
     @property
@@ -149,8 +166,6 @@ def _bar(
         is_assumed_change=cell.low is None or cell.high is None,
         cost_low=float(costs[winner, 0]),
         cost_high=float(costs[winner, -1]),
-        best_low=best[0],
-        best_high=best[-1],
         switches_at=float(found[np.abs(found - value).argmin()]) if len(found) else None,
     )
 

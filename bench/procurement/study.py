@@ -8,6 +8,7 @@ time nearly always: at their own numbers a cheaper one may serve as well, and fa
 draw.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.procurement.capacity import Capacity, RequestTimes, capacity, request_times
-from bench.procurement.cell import Cell
+from bench.procurement.cell import Cell, NumberClass
 from bench.procurement.costs import cost_cells
 from bench.procurement.crossover import Crossover, crossovers
 from bench.procurement.curves import Curve
@@ -32,10 +33,13 @@ from bench.procurement.replies import Reply, replies_of
 from bench.procurement.sampling import share_cheapest
 from bench.procurement.swings import Swing, swings
 from bench.procurement.ways import Way, measured_ways, projected_ways
+from bench.report.style import percent
 
 DRAWS = Draws()
 _FEW = Draws(count=1_000)
 """For prices and energy of every way; its times, and a finalist's fleet, are drawn with `DRAWS`."""
+_FIGURES = re.compile(r" [\d,.e-]+ (s|%) [<>] .*")
+"""What tells one way's broken limit from another's."""
 _FLEETS = 2_000
 """Draws at most for the fleet of a way that is no finalist."""
 
@@ -45,14 +49,15 @@ class Judged:
     """A way with what it costs, takes and keeps.
 
     Attributes:
-        times: None where the inputs state no load.
+        has_load: whether the inputs state one; without, `times` are of the point's own replies.
         is_allowed: keeps every limit that was stated; None where one is unknown; reasons say which.
         fleet: None without a load, and where the way is not allowed.
     """
 
     way: Way
     cells: Mapping[str, Cell]
-    times: RequestTimes | None
+    has_load: bool
+    times: RequestTimes
     is_allowed: bool | None
     reasons: tuple[str, ...]
     fleet: Capacity | None
@@ -64,23 +69,26 @@ class Judged:
         Infinite where it is unknown.
         """
         cell = self.cells["cost_per_mtok"] if self.fleet is None else self.fleet.cost_per_month
-        if cell.value is None or (self.fleet is None and self.times is not None):
+        if cell.value is None or (self.fleet is None and self.has_load):
             return float("inf")
         return cell.value
 
     @property
     def share_kept(self) -> float:
-        """Of draws in which latency limits are kept; 1 without a load, 0 if a time is unknown."""
-        if self.times is None:
-            return 1.0
+        """Of draws in which latency limits are kept; 1 without limits, 0 if a time is unknown."""
         return self.times.share_feasible or 0.0
+
+    @property
+    def share_served(self) -> float:
+        """Of draws in which its fleet serves the load in time; `share_kept` without a load."""
+        if not self.has_load:
+            return self.share_kept
+        return 0.0 if self.fleet is None else self.fleet.share_served
 
 
 def is_safe(judged: Judged) -> bool:
-    """Whether its fleet serves the load in time often enough; true without a load."""
-    if judged.fleet is None:
-        return judged.times is None
-    return judged.fleet.share_served >= SAFE_SHARE
+    """Whether its fleet serves the load in time often enough; without a load, its requests."""
+    return judged.share_served >= SAFE_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +109,13 @@ class Finalist:
         return self.judged.fleet
 
     @property
-    def share_served(self) -> float | None:
-        """Of draws in which its fleet serves the load in time."""
-        return None if self.fleet is None else self.fleet.share_served
+    def share_served(self) -> float:
+        """Of draws in which its fleet serves the load in time; without a load, its requests."""
+        return self.judged.share_served
 
     @property
     def is_safe(self) -> bool:
-        """Whether it may be recommended for how often it serves; without a load it may."""
+        """Whether it may be recommended for how often it keeps the limits."""
         return is_safe(self.judged)
 
 
@@ -176,7 +184,7 @@ def studied(
     may_be = _contenders(finalists)
     counts = [_devices(each) for each in may_be]
     moved = swings(inputs, by, [each.judged.way for each in may_be], counts)
-    own = [*curves, *curves_of(inputs, by)]
+    own = [*curves, *curves_of(inputs, by, shapes)]
     return Study(
         inputs=inputs,
         judged=tuple(judged),
@@ -196,13 +204,8 @@ def studied(
 def _judged(inputs: Inputs, way: Way, draws: Draws) -> Judged:
     cells = cost_cells(inputs, way.offer, way.point, _FEW)
     cells |= energy_cells(inputs, way.offer, way.point, _FEW)
-    times = None
-    allowed: bool | None = True
-    reasons: list[str] = []
-    if inputs.load is not None:
-        times = request_times(way.point, inputs.load, inputs.latency, draws)
-        allowed = times.feasible
-        reasons += times.reasons
+    times = request_times(way.point, inputs.load, inputs.latency, draws)
+    allowed, reasons = times.feasible, list(times.reasons)
     is_good, why = _good_enough(inputs, way.point)
     if is_good is not True:
         reasons.append(why)
@@ -211,7 +214,7 @@ def _judged(inputs: Inputs, way: Way, draws: Draws) -> Judged:
     if inputs.load is not None and allowed:
         few = Draws(min(draws.count, _FLEETS), draws.seed)
         fleet = capacity(inputs, way.offer, way.point, few)
-    return Judged(way, cells, times, allowed, tuple(reasons), fleet)
+    return Judged(way, cells, inputs.load is not None, times, allowed, tuple(reasons), fleet)
 
 
 def _good_enough(inputs: Inputs, point: OperatingPoint) -> tuple[bool | None, str]:
@@ -223,7 +226,7 @@ def _good_enough(inputs: Inputs, point: OperatingPoint) -> tuple[bool | None, st
     if accuracy.value is None:
         return None, f"accuracy: {accuracy.why_unknown or 'unknown'}"
     if accuracy.value < floor:
-        return False, f"accuracy {100 * accuracy.value:.3g} % < {100 * floor:g} %"
+        return False, f"accuracy {percent(accuracy.value)} % < {percent(floor)} %"
     return True, ""
 
 
@@ -234,12 +237,16 @@ def finalists_of(judged: Sequence[Judged]) -> list[Judged]:
     Equal costs go to the way that keeps the limits more often, then to a measured one.
     """
     possible = [each for each in judged if each.is_allowed and np.isfinite(each.cost)]
-    possible.sort(key=lambda each: (each.cost, -each.share_kept))
+    possible.sort(key=lambda each: (each.cost, -each.share_kept, _is_unmeasured(each)))
     chosen: dict[tuple[str, str], Judged] = {}
     for each in sorted(possible, key=lambda each: each.share_kept < SAFE_SHARE):
         chosen.setdefault((each.way.offer.name, each.way.point.decoding), each)
     kept = {id(each) for each in (*possible[:1], *chosen.values())}
     return [each for each in possible if id(each) in kept]
+
+
+def _is_unmeasured(judged: Judged) -> bool:
+    return judged.way.point.kind is not NumberClass.MEASURED
 
 
 def _contenders(finalists: Sequence[Finalist]) -> list[Finalist]:
@@ -255,7 +262,9 @@ def _ranked(inputs: Inputs, chosen: Sequence[Judged], draws: Draws) -> list[Fina
         Finalist(replace(each, fleet=fleet), None)
         for each, fleet in zip(chosen, fleets, strict=True)
     ]
-    found.sort(key=lambda each: each.judged.cost)
+    found.sort(
+        key=lambda each: (each.judged.cost, -each.judged.share_served, _is_unmeasured(each.judged))
+    )
     may_be = _contenders(found)
     shares = share_cheapest([each.fleet.monthly_draws for each in may_be if each.fleet])
     by_key = {each.judged.way.key: share for each, share in zip(may_be, shares, strict=True)}
@@ -278,7 +287,7 @@ def _why_none(judged: Sequence[Judged]) -> str:
     if not judged:
         return "no offered device was measured, and none can be projected"
     reasons = Counter(
-        reason.split(" > ")[0].rstrip(" 0123456789.s%<") if each.is_allowed is False else reason
+        _FIGURES.sub("", reason)
         for each in judged
         for reason in each.reasons or (_why_no_fleet(each),)
     )

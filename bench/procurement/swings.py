@@ -146,8 +146,6 @@ def _swing(
         is_assumed_change=is_assumed,
         cost_low=ends[low][0],
         cost_high=ends[high][0],
-        best_low=_cheapest(ends[low], ways),
-        best_high=_cheapest(ends[high], ways),
         switches_at=at,
     )
     if at is None and not bar.swing > 0:

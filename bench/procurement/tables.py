@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.digits import NOT_AVAILABLE, digits, tidy, told_apart
 from bench.parquet import write_table
 from bench.procurement.cell import Cell, NumberClass
-from bench.report.style import NOT_AVAILABLE, digits, tidy
+from bench.report.style import percent
 
+_PERCENT = 100.0
 Value = Cell | str | int | float | bool | None
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -79,6 +81,11 @@ class DataTable:
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.columns) for row in self.rows), self.name
+
+    @property
+    def title(self) -> str:
+        """The first sentence of its caption, without its full stop."""
+        return self.caption.partition(". ")[0].removesuffix(".")
 
     @property
     def on_page(self) -> tuple[Column, ...]:
@@ -151,16 +158,20 @@ def amount(
 ) -> Shown:
     """A number as the page shows it: value, class, and below it interval, source or reason.
 
-    A published number has the digits that were published, every other one three.
+    A published number has the digits that were published, every other one three, or as many as its
+    interval needs. Limits that are one and the same number are no interval.
     """
     if cell.value is None:
         return Shown(NOT_AVAILABLE, note=cell.why_unknown)
-    words = tidy if is_count else digits
     value = scale * cell.value
-    text = words(value)
+    text = tidy(value) if is_count else digits(value)
     interval = note = ""
     if cell.low is not None and cell.high is not None:
-        interval = f"{words(scale * cell.low)} to {words(scale * cell.high)}"
+        low, high = scale * cell.low, scale * cell.high
+        if is_count and low < high:
+            interval = f"{tidy(low)} to {tidy(high)}"
+        elif low < high:
+            text, interval = told_apart(value, low, high)
     elif cell.kind is NumberClass.PUBLISHED:
         text, note = f"{value:,.10g}", cell.source
     else:
@@ -180,7 +191,8 @@ def _shown(column: Column, value: Value) -> Shown:
     if isinstance(value, int):
         return Shown(f"{value:,}", sort=str(value))
     if isinstance(value, float):
-        return Shown(tidy(column.scale * value), sort=repr(column.scale * value))
+        words = percent(value) if column.scale == _PERCENT else tidy(column.scale * value)
+        return Shown(words, sort=repr(column.scale * value))
     return Shown(value, is_text=True)
 
 
@@ -216,6 +228,8 @@ def _dtype(column: Column, values: Sequence[Value]) -> str:
 
 
 def _part(value: Value, name: str) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value) if name == "value" else None
     part = getattr(value, name) if isinstance(value, Cell) else None
     return None if part is None else float(part)
 

@@ -1,22 +1,24 @@
 """A study in words: the answer, how sure it is and what would change it."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
-from bench.procurement.capacity import Capacity
+from bench.digits import digits, tidy
 from bench.procurement.cell import Cell, NumberClass
+from bench.procurement.distribution import mean, words
 from bench.procurement.fleet import SAFE_SHARE
-from bench.procurement.listing import NEEDED, cost_unit, ranking
+from bench.procurement.inputs import Inputs
+from bench.procurement.listing import NEEDED, ranking
 from bench.procurement.page import KeyFigure, Summary
 from bench.procurement.study import Finalist, Study
-from bench.procurement.swings import Swing
 from bench.procurement.tables import DataTable, amount
-from bench.procurement.ways import Way
-from bench.procurement.words import key_words, unit_words, way_of
-from bench.report.style import digits, percent, plural, span, tidy
+from bench.procurement.told_certainty import certainty, fewer
+from bench.procurement.told_changes import changes, missing
+from bench.procurement.ways import lengths
+from bench.procurement.words import short
+from bench.report.style import percent, plural, span
 
-_MOST_CHANGES, _MOST_HINGES, _MOST_LEADERS = 4, 2, 4
+_MOST_LEADERS = 5
 _SAFE_PCT = tidy(100 * SAFE_SHARE)
 _TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -30,7 +32,7 @@ def summary(study: Study) -> Summary:
             lead=(f"{study.why_none[:1].upper()}{study.why_none[1:]}.",),
             figures=(),
             certainty=("No way to run an offered device is known to keep every limit.",),
-            changes=_missing(study),
+            changes=missing(study),
             ranking=None,
             basis=_basis(study),
         )
@@ -38,21 +40,31 @@ def summary(study: Study) -> Summary:
         answer=answer(best),
         lead=_lead(study, best),
         figures=_figures(study, best),
-        certainty=_certainty(study, best),
-        changes=_changes(study),
+        certainty=certainty(study, best),
+        changes=changes(study),
         ranking=_leaders(study),
         basis=_basis(study),
     )
 
 
 def _leaders(study: Study) -> DataTable:
-    """As much of the ranking as the first sheet has room for, the recommended row in any case."""
+    """As much of the ranking as the first sheet has room for.
+
+    The recommended row and the cheapest in any case, then the best of each further offer, which is
+    its cheapest safe way if it has one, then the rest.
+    """
     whole = ranking(study)
     chosen = whole.chosen_row or 0
-    kept = list(range(len(whole.rows)))[:_MOST_LEADERS]
-    if chosen not in kept:
-        kept[-1] = chosen
+    first_of: dict[str, int] = {}
+    by_safety = sorted(enumerate(study.finalists), key=lambda pair: not pair[1].is_safe)
+    for index, each in by_safety:
+        first_of.setdefault(each.judged.way.offer.name, index)
+    ahead = {study.finalists[index].judged.way.offer.name for index in (chosen, 0)}
+    bests = [index for name, index in first_of.items() if name not in ahead]
+    wanted = dict.fromkeys((chosen, 0, *bests, *range(len(whole.rows))))
+    kept = sorted(list(wanted)[:_MOST_LEADERS])
     left = len(whole.rows) - len(kept)
+    unnamed = len(first_of) - len({study.finalists[index].judged.way.offer.name for index in kept})
     columns = tuple(
         replace(column, on_page=column.on_page and column.key != NEEDED) for column in whole.columns
     )
@@ -61,8 +73,11 @@ def _leaders(study: Study) -> DataTable:
         name="leaders",
         columns=columns,
         rows=tuple(whole.rows[index] for index in kept),
-        caption="The best ways to run each offer, by cost"
-        + (f"; {left:,} more in the full ranking." if left else "."),
+        caption=(
+            "The best ways to run the offers" if unnamed else "The best ways to run each offer"
+        )
+        + f", by cost{f'; {left:,} more in the full ranking' if left else ''}."
+        + (f" {plural(unnamed, 'offer')} stand in that alone." if unnamed else ""),
         chosen_row=kept.index(chosen),
     )
 
@@ -79,18 +94,9 @@ def answer(best: Finalist) -> str:
         return f"{verb} {offer.label} {how}"
     devices = fleet.devices.value
     each = "" if devices == 1 else "each "
-    fewer = _fewer(fleet)
-    beside = f" ({fewer})" if fewer else ""
+    least = fewer(fleet)
+    beside = f" ({least})" if least else ""
     return f"{verb} {tidy(devices)} {_TIMES} {offer.label}{beside}, {each}{how}"
-
-
-def _fewer(fleet: Capacity) -> str:
-    """How often the fewer devices are enough that the stated numbers ask for; else empty."""
-    devices, least = fleet.devices.value, fleet.needed.value
-    if devices is None or least is None or least >= devices:
-        return ""
-    is_are = "is" if least == 1 else "are"
-    return f"{tidy(least)} {is_are} enough in {percent(fleet.share_enough(least))} % of draws"
 
 
 def _lead(study: Study, best: Finalist) -> tuple[str, ...]:
@@ -102,7 +108,7 @@ def _lead(study: Study, best: Finalist) -> tuple[str, ...]:
     if best.fleet is not None:
         month = best.fleet.cost_per_month
         said += f", {digits(month.value)} {currency} a month{_between(month)} for the stated load"
-    said = f"{said}. {_limits(study)}"
+    said = f"{said}. {_limits(study, best)}"
     risk = _risk(study, best)
     return (said, risk) if risk else (said,)
 
@@ -111,9 +117,10 @@ def _risk(study: Study, best: Finalist) -> str:
     """What a cheaper way would have saved and risked, or that no way is safe; else empty."""
     cheapest = study.finalists[0]
     if not best.is_safe:
-        safest = max(study.finalists, key=lambda each: each.share_served or 0)
+        safest = max(study.finalists, key=lambda each: each.share_served)
+        keeps = "keeps the limits" if best.fleet is None else "serves the load within its limits"
         said = (
-            f"No way serves the load within its limits in {_SAFE_PCT} % of draws; this one, the "
+            f"No way {keeps} in {_SAFE_PCT} % of draws; this one, the "
             f"cheapest, misses them in {_missed_pct(best)} %"
         )
         if safest is not best:
@@ -129,7 +136,7 @@ def _risk(study: Study, best: Finalist) -> str:
 
 
 def _missed_pct(finalist: Finalist) -> str:
-    return tidy(float(f"{100 * (1 - (finalist.share_served or 0)):.3g}"))
+    return tidy(float(f"{100 * (1 - finalist.share_served):.3g}"))
 
 
 def _between(cell: Cell) -> str:
@@ -137,7 +144,7 @@ def _between(cell: Cell) -> str:
     return "" if is_exact else f" ({span(cell.low, cell.high)})"
 
 
-def _limits(study: Study) -> str:
+def _limits(study: Study, best: Finalist) -> str:
     latency, floor = study.inputs.latency, study.inputs.quality.accuracy_floor
     limits = [
         f"{name} within {tidy(limit)} s"
@@ -152,6 +159,12 @@ def _limits(study: Study) -> str:
         limits.append(f"accuracy of at least {percent(floor)} %")
     if not limits:
         return "No limit was stated for latency or quality."
+    if best.fleet is None and latency.is_stated:
+        reply = best.judged.way.point.reply_tokens
+        return (
+            f"No load is stated: of a request in a full batch, with a reply of {reply:,} tokens "
+            f"and no waiting, it keeps {', '.join(limits)}."
+        )
     return f"Keeps what was asked, for 95 % of requests: {', '.join(limits)}."
 
 
@@ -166,7 +179,7 @@ def _figures(study: Study, best: Finalist) -> tuple[KeyFigure, ...]:
         ]
     else:
         found.append((f"{currency} a million tokens", cells["cost_per_mtok"]))
-    if times is not None:
+    if fleet is not None or study.inputs.latency.is_stated:
         found.append(("first delivery p95, s", times.first_canvas_p95_s))
         found.append(("end to end p95, s", times.end_to_end_p95_s))
     found.append(("joules a token, device", cells["joules_per_token"]))
@@ -176,146 +189,31 @@ def _figures(study: Study, best: Finalist) -> tuple[KeyFigure, ...]:
     return tuple(KeyFigure(label, amount(cell)) for label, cell in found)
 
 
-def _certainty(study: Study, best: Finalist) -> tuple[str, ...]:
-    found = []
-    others = [each for each in study.finalists if each is not best]
-    if best.share_cheapest is not None:
-        of = "Of the safe ways the" if best.is_safe else "The"
-        said = (
-            f"{of} cheapest in {percent(best.share_cheapest)} % of {study.draws.count:,} draws of "
-            "prices, load and speeds"
-        )
-        rivals = sorted(others, key=lambda each: -(each.share_cheapest or 0))
-        if rivals and rivals[0].share_cheapest:
-            rival = rivals[0]
-            said += f"; {rival.judged.way.name}, in {percent(rival.share_cheapest)} %"
-        found.append(f"{said}.")
-    if best.fleet is not None:
-        found.append(_served(best, best.fleet))
-    kind = best.judged.way.point.kind
-    found.append(
-        "Its speed was measured."
-        if kind is NumberClass.MEASURED
-        else "Its speed is projected: nobody measured this way to run it. Measure it before buying."
-    )
-    notes = [f"{_first_up(note)}." for note in best.judged.way.point.notes]
-    return (*found, *notes)
-
-
-def _served(best: Finalist, fleet: Capacity) -> str:
-    """How often the fleet serves the load in time, and what fewer or more devices would."""
-    devices = fleet.devices.value
-    they = "It serves" if devices == 1 else f"{tidy(devices)} devices serve"
-    said = f"{they} the load within its limits in {percent(best.share_served)} % of draws"
-    least = fleet.needed.value
-    if _fewer(fleet) and least is not None:
-        said += f", the {tidy(least)} that the stated numbers ask for in "
-        said += f"{percent(fleet.share_enough(least))} %"
-    if not best.is_safe:
-        said += f"; no number of devices does in more than {percent(fleet.share_possible)} %"
-    return f"{said}."
-
-
-def _changes(study: Study) -> tuple[str, ...]:
-    """What moves the choice to another way, nearest first; else what moves its cost most."""
-    turning = [swing for swing in study.swings if swing.bar.switches_at is not None]
-    turning.sort(key=_distance)
-    said = list(dict.fromkeys(_turn(study, swing) for swing in _one_a_way(study, turning)))
-    found = said[:_MOST_CHANGES]
-    if not found:
-        found.append("No single number, moved within its range, makes another way the choice.")
-        found += [_move(study, swing) for swing in study.swings[:3]]
-    found += _hinges(study)
-    if study.inputs.quality.speed_only or study.inputs.quality.accuracy_floor is None:
-        found.append("Answers that are not good enough: nothing was asked of them here.")
-    return tuple(found)
-
-
-def _hinges(study: Study) -> list[str]:
-    """What the recommended fleet's size hangs on: so much is saved by knowing it."""
-    fleet = None if study.best is None else study.best.fleet
-    found = []
-    for each in () if fleet is None else fleet.hinges[:_MOST_HINGES]:
-        name = key_words(each.name, study.inputs, _ways(study))
-        is_own = way_of(each.name, _ways(study)) is not None
-        name, unit = (f"its {name.partition(':')[0]}", " s") if is_own else (name, "")
-        found.append(
-            f"{_first_up(name)} below {_short(each.low)}{unit}: "
-            f"{plural(int(each.devices_low), 'device')} would do; above "
-            f"{_short(each.high)}{unit}: {tidy(each.devices_high)}."
-        )
-    return found
-
-
-def _one_a_way(study: Study, turning: Sequence[Swing]) -> list[Swing]:
-    """Every input, and of each way's own times the one that turns first."""
-    seen, kept = set(), []
-    for swing in turning:
-        way = way_of(swing.bar.key, _ways(study))
-        name = swing.bar.key if way is None else way.name
-        if name not in seen:
-            seen.add(name)
-            kept.append(swing)
-    return kept
-
-
-def _distance(swing: Swing) -> float:
-    bar = swing.bar
-    assert bar.switches_at is not None
-    return abs(bar.switches_at / bar.value - 1) if bar.value else float("inf")
-
-
-def _turn(study: Study, swing: Swing) -> str:
-    bar = swing.bar
-    assert bar.switches_at is not None
-    then = f"{swing.becomes} becomes the choice" if swing.becomes else "no safe way serves the load"
-    name = key_words(bar.key, study.inputs, _ways(study))
-    way = way_of(bar.key, _ways(study))
-    if way is not None and bar.value:
-        change = 100 * (bar.switches_at / bar.value - 1)
-        side = "more" if change > 0 else "less"
-        than = f"than {way.point.kind}"
-        return f"{_first_up(name)}, {digits(abs(change))} % {side} {than}: {then}."
-    side = "above" if bar.switches_at > bar.value else "below"
-    return (
-        f"{_first_up(name)} {side} {_short(bar.switches_at)}{unit_words(bar.unit)} (here "
-        f"{_short(bar.value)}): {then}."
-    )
-
-
-def _move(study: Study, swing: Swing) -> str:
-    bar = swing.bar
-    name = key_words(bar.key, study.inputs, _ways(study))
-    return (
-        f"{_first_up(name)} from {_short(bar.low)} to {_short(bar.high)}{unit_words(bar.unit)}: "
-        f"{digits(bar.cost_low)} to {digits(bar.cost_high)} {cost_unit(study.inputs)}."
-    )
-
-
-def _ways(study: Study) -> list[Way]:
-    return [finalist.judged.way for finalist in study.finalists]
-
-
-def _short(value: float) -> str:
-    return tidy(float(f"{value:.3g}"))
-
-
-def _first_up(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _missing(study: Study) -> tuple[str, ...]:
-    """The reasons that stand most often in the way."""
-    reasons = Counter(reason for judged in study.judged for reason in judged.reasons)
-    found = [f"{reason} ({plural(count, 'way')})" for reason, count in reasons.most_common(5)]
-    return tuple(found) or ("Runs of an offered device, or a listed device that can be projected.",)
-
-
 def _basis(study: Study) -> str:
     kinds = Counter(judged.way.point.kind for judged in study.judged)
     parts = [f"{plural(kinds[kind], 'way')} {kind}" for kind in NumberClass if kinds[kind]]
     said = ", ".join(parts) or "no way to run an offered device"
     return (
-        f"Rests on {said}; {plural(len(study.published), 'published figure')} stand beside them as "
+        f"{_load_words(study.inputs)} Rests on {said}; "
+        f"{plural(len(study.published), 'published figure')} stand beside them as "
         "a check and are part of none. Staff, network, room, interest and resale are left out."
     )
+
+
+def _load_words(inputs: Inputs) -> str:
+    """The load that every number is of, in a sentence."""
+    load, (prompt, reply) = inputs.load, lengths(inputs)
+    if load is None:
+        return (
+            f"No load is stated: projections are of prompts of {prompt:,} and replies of {reply:,} "
+            "tokens."
+        )
+    parts = []
+    if load.requests_per_s is not None:
+        parts.append(f"{short(load.requests_per_s.value or 0)} requests a second")
+    if load.concurrency is not None:
+        parts.append(f"{short(mean(load.concurrency))} requests at once on average")
+    parts.append(f"replies of {reply:,} tokens on average ({words(load.reply_tokens)})")
+    if load.prompt_tokens is not None:
+        parts.append(f"prompts of {prompt:,} ({words(load.prompt_tokens)})")
+    return f"Of a load of {', '.join(parts)}."

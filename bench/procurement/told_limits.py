@@ -1,11 +1,12 @@
 """What limits a study, and what its words mean: notices and definitions of the report."""
 
+from bench.digits import tidy
 from bench.procurement.cell import NumberClass
 from bench.procurement.fleet import SAFE_SHARE
 from bench.procurement.measured import MEASURED_TOO
 from bench.procurement.page import Notice
 from bench.procurement.study import Study
-from bench.report.style import percent, plural, tidy
+from bench.report.style import percent, plural
 
 
 def notices(study: Study) -> tuple[Notice, ...]:
@@ -50,7 +51,7 @@ def notices(study: Study) -> tuple[Notice, ...]:
                 serious=True,
             )
         )
-    if inputs.load is not None and inputs.load.steps_per_canvas is None:
+    if inputs.load is None or inputs.load.steps_per_canvas is None:
         found.append(
             Notice(
                 "Diffusion was not projected",
@@ -79,9 +80,54 @@ def notices(study: Study) -> tuple[Notice, ...]:
                 serious=True,
             )
         )
+    if inputs.load is None and inputs.latency.is_stated:
+        found.append(
+            Notice(
+                "No load is stated",
+                "Latency limits are judged of a request in a full batch that waits for nobody. "
+                "Whether requests wait, and how many devices it takes, is not known: state "
+                "load.requests_per_s, reply_tokens and prompt_tokens.",
+                serious=True,
+            )
+        )
+    idle = without_effect(study)
+    if idle:
+        found.append(Notice("Stated, and without effect", " ".join(idle)))
     if study.left_out:
         found.append(Notice("Left out", "; ".join(study.left_out)))
     return tuple(found)
+
+
+def without_effect(study: Study) -> list[str]:
+    """Inputs that were stated and play no part in what is chosen, a sentence each."""
+    inputs, found = study.inputs, []
+    load = inputs.load
+    if load is not None and load.requests_per_s is None:
+        found.append(
+            "Utilisation: with a concurrency alone every request has a slot, so that it enters "
+            "neither the fleet nor its price."
+        )
+    measured = [j for j in study.judged if j.way.point.kind is NumberClass.MEASURED]
+    for offer in inputs.offers:
+        own = [j for j in measured if j.way.offer is offer]
+        known = [j for j in own if j.way.point.joules_per_token.value or j.way.point.power_w.value]
+        if offer.power_w is not None and known:
+            found.append(
+                f"Power under load of {offer.label}: {plural(len(known), 'way')} stand with the "
+                "energy that was measured."
+            )
+    is_rented = all(offer.is_rented for offer in inputs.offers)
+    if is_rented and inputs.power_price_per_kwh is not None:
+        found.append("Power price: every offer is rented, power included.")
+    if inputs.pue is not None and all(offer.host_power_w is None for offer in inputs.offers):
+        found.append("PUE: no offer states its host's power, so that no energy of a site is told.")
+    stated = [] if load is None else [load.prompt_tokens, load.steps_per_canvas]
+    if measured and any(each is not None for each in stated):
+        found.append(
+            f"Prompt lengths and steps a canvas: {plural(len(measured), 'way')} stand with those "
+            "that were measured."
+        )
+    return found
 
 
 def definitions() -> tuple[tuple[str, str], ...]:
@@ -96,7 +142,9 @@ def definitions() -> tuple[tuple[str, str], ...]:
             "Recommended",
             "The cheapest way whose fleet serves the load within its limits in at least "
             f"{tidy(100 * SAFE_SHARE)} % of draws: a safe way. The cheapest of all where none is "
-            "safe, or no load is stated.",
+            "safe. Without a load a way is safe that keeps the latency limits in as many draws, of "
+            "a request in a full batch that waits for nobody. Of ways that cost the same, the one "
+            "that serves in more draws.",
         ),
         (
             "Delivered tokens",

@@ -109,7 +109,7 @@ def measured_ways(
 ) -> list[Way]:
     """Points of runs by the offer of their device; points of devices not offered are left out."""
     return [
-        Way(offer, point, _fit(offer, point, shapes(point.model)))
+        Way(offer, point, fit_on(offer.device, point, shapes(point.model)))
         for offer in inputs.offers
         for point in points
         if offer.covers(point.device)
@@ -139,8 +139,8 @@ def projected_ways(
                     if (offer.name, decoding, precision, batch_size) in known:
                         continue
                     setting = _setting(inputs, offer.device, decoding, precision, batch_size)
-                    point = projected_point(by, setting, steps)
-                    way = Way(offer, point, _fit(offer, point, shapes(point.model)))
+                    point = _powered(offer, projected_point(by, setting, steps))
+                    way = Way(offer, point, fit_on(offer.device, point, shapes(point.model)))
                     if way.fits:
                         yield way
 
@@ -149,14 +149,7 @@ def projected_point(by: Projector, setting: Setting, steps: Cell | None) -> Oper
     """One projection with its errors as laws; limits hold the steps' range, too."""
     point = by.project(setting).point
     stream = f"projection of {setting.device}"
-    model = _MODELS[setting.decoding]
-    per_delivery = 256.0 if setting.decoding == "diffusion" else 1.0
-    point = replace(
-        point,
-        source=f"{point.source}; {setting.device} {_how(setting)}",
-        model=model,
-        tokens_per_delivery=per_delivery,
-    )
+    point = replace(point, source=f"{point.source}; {setting.device} {_how(setting)}")
     used = steps if setting.decoding == "diffusion" else None
     further = point
     if used is not None:
@@ -192,7 +185,24 @@ def at_steps(inputs: Inputs, by: Projector, way: Way, steps: float) -> Way:
     assert way.offer.device is not None
     setting = _setting(inputs, way.offer.device, point.decoding, point.precision, point.batch_size)
     exact = Cell(steps, None, None, NumberClass.ASSUMED, "steps", "steps a canvas")
-    return replace(way, point=projected_point(by, replace(setting, steps=steps), exact))
+    point = projected_point(by, replace(setting, steps=steps), exact)
+    return replace(way, point=_powered(way.offer, point))
+
+
+def _powered(offer: Offer, point: OperatingPoint) -> OperatingPoint:
+    """Without its projected power where the offer states one, which then stands for it."""
+    if offer.power_w is None:
+        return point
+    why = "the stated power over the rate stands for it"
+
+    def unknown(cell: Cell) -> Cell:
+        return replace(cell, value=None, low=None, high=None, law=None, why_unknown=why)
+
+    return replace(
+        point,
+        power_w=unknown(point.power_w),
+        joules_per_token=unknown(point.joules_per_token),
+    )
 
 
 def at_speed(way: Way, slower: float) -> Way:
@@ -240,9 +250,6 @@ def _how(setting: Setting) -> str:
     return f"{setting.decoding} {setting.precision} batch {setting.batch_size}"
 
 
-_MODELS = {"diffusion": "diffusiongemma-26b-a4b", "autoregressive": "gemma-4-26b-a4b"}
-
-
 def _setting(
     inputs: Inputs, device: str, decoding: str, precision: str, batch_size: int
 ) -> Setting:
@@ -259,8 +266,11 @@ def _setting(
     )
 
 
-def _fit(offer: Offer, point: OperatingPoint, shape: MemoryShape | None) -> MemoryFit | None:
-    listed = None if offer.device is None else DEVICES.get(offer.device)
+def fit_on(
+    device: str | None, point: OperatingPoint, shape: MemoryShape | None
+) -> MemoryFit | None:
+    """What a point takes of a listed device's memory; None where that is not known."""
+    listed = None if device is None else DEVICES.get(device)
     if shape is None or listed is None or point.precision not in shape.weight_bytes:
         return None
     return memory_fit(

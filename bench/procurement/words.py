@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from bench.devices import DEVICES
+from bench.digits import tidy
 from bench.procurement.inputs import Inputs
 from bench.procurement.ways import STEPS_KEY, Way
 
@@ -68,3 +69,12 @@ def device_label(name: str | None) -> str:
     if name is None:
         return "unlisted device"
     return DEVICES[name].label if name in DEVICES else name
+
+
+def short(value: float) -> str:
+    """Three significant digits, whole numbers without decimals."""
+    return tidy(float(f"{value:.3g}"))
+
+
+def first_up(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.procurement.capacity import capacity, request_times
-from bench.procurement.fleet import needed, priced
+from bench.procurement.fleet import needed, priced, rate_at_load
 from bench.procurement.inputs import Latency
 from bench.procurement.laws import Draws
 from bench.procurement.measured import measured_points
@@ -25,10 +25,16 @@ def test_a_reply_takes_its_first_canvas_and_a_gap_for_every_further_one() -> Non
 
     found = request_times(point(), load, NO_LIMIT, DRAWS)
 
-    # 1.0, 1.0, 1.5 and 2.5 s; four at once.
+    # 1.0, 1.0, 1.5 and 2.5 s.
     assert found.end_to_end_p95_s.value == pytest.approx(2.5)
-    assert found.tok_per_s.value == pytest.approx(4 * (100 + 256 + 257 + 1024) / 4 / 1.5)
     assert found.feasible is True
+
+
+def test_a_device_s_rate_at_a_load_is_of_its_mean_reply() -> None:
+    """Replies of 1.0, 1.0, 1.5 and 2.5 s; four at once."""
+    replies = np.array([100, 256, 257, 1024])
+    times = {"first_canvas_s": np.array([1.0]), "canvas_gap_s": np.array([0.5])}
+    assert rate_at_load(times, point(), replies) == pytest.approx(4 * replies.mean() / 1.5)
 
 
 def test_limits_are_judged_with_their_numbers() -> None:
@@ -87,6 +93,17 @@ def test_a_concurrency_gets_a_slot_for_its_95th_percentile() -> None:
 
     assert (found.devices.value, found.decided_by) == (9, "concurrency")
     assert found.utilisation.value == pytest.approx(13.25 / 36)
+
+
+def test_what_decides_the_size_is_told() -> None:
+    def by(**load: object) -> str:
+        given = inputs(load={"reply_tokens": 1024, **load})
+        return capacity(given, given.offers[0], point(), DRAWS).decided_by
+
+    assert by(requests_per_s=10) == "utilisation"
+    assert by(requests_per_s=10, concurrency=[200]) == "concurrency"
+    assert by(requests_per_s=10, concurrency=[8]) == "utilisation"
+    assert by(concurrency=1) == "concurrency"
 
 
 def test_waiting_adds_devices_until_requests_come_in_time() -> None:
@@ -189,7 +206,7 @@ def test_no_fleet_is_a_reason_and_not_an_error() -> None:
     assert np.isinf(found.monthly_draws).all()
     assert "time between deliveries" in unknown.why_none
     no_rate = capacity(given, given.offers[0], point(system_tok_per_s=cell(None)), DRAWS)
-    assert no_rate.why_none == "system_tok_per_s: not measured"
+    assert no_rate.why_none == "tokens a second: not measured"
     without = inputs()
     with pytest.raises(ValueError, match="state no load"):
         capacity(without, without.offers[0], point(), DRAWS)

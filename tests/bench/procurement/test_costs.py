@@ -84,7 +84,7 @@ def test_a_price_of_one_process_has_no_interval_and_says_why() -> None:
     found = cost_cells(given, given.offers[0], points[0], DRAWS)["cost_per_mtok"]
 
     assert (found.low, found.high) == (None, None)
-    assert found.why_no_interval == "one process (system_tok_per_s)"
+    assert found.why_no_interval == "one process (tokens a second)"
 
 
 def test_random_weights_have_a_speed_and_no_right_answer() -> None:

@@ -10,6 +10,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from bench.procurement.cell import NumberClass
+from bench.procurement.naming import Name, name_points
 from bench.procurement.plots import plot_crossover, plot_energy, plot_throughput
 from bench.procurement.plots_cost import plot_cost, plot_memory, plot_sensitivity
 from bench.report.figures import Plot, house_style
@@ -84,8 +85,9 @@ def test_classes_are_drawn_apart() -> None:
         return found
 
     points = {kind: drawn(kind) for kind in NumberClass}
+    assert not len(points.pop(NumberClass.PUBLISHED).get_facecolor()), "hollow: hides nothing"
     faces = {kind: tuple(each.get_facecolor()[0]) for kind, each in points.items()}
-    assert faces[NumberClass.PUBLISHED] == faces[NumberClass.PROJECTED] == (1, 1, 1, 1)
+    assert faces[NumberClass.PROJECTED] == (1, 1, 1, 1)
     assert faces[NumberClass.MEASURED] != faces[NumberClass.ASSUMED] != (1, 1, 1, 1)
     hatched = {kind for kind, each in points.items() if each.get_hatch()}
     assert hatched == {NumberClass.PROJECTED}
@@ -101,6 +103,55 @@ def test_the_legend_names_the_classes_that_occur() -> None:
     )
     assert "assumed" not in named("throughput")
     assert {"measured", "projected", "assumed"} <= named("cost")
+
+
+def test_a_published_figure_stands_beside_its_batch_and_not_on_it() -> None:
+    line = panels()[0].lines[0]
+    places = {}
+    for kind in (NumberClass.PUBLISHED, NumberClass.MEASURED):
+        one = replace(line, batch_sizes=(4,), cells=(cell(9.0, kind),))
+        plot = plot_throughput(
+            STAMP, [replace(panels()[0], lines=(one,), floors=())], title="", floors_of=""
+        )
+        (axes,) = plot.figure.axes
+        (found,) = [c for c in axes.collections if isinstance(c, PathCollection)]
+        places[kind] = float(found.get_offsets()[0][0])
+    assert places[NumberClass.MEASURED] == 4
+    assert 3 < places[NumberClass.PUBLISHED] < 3.6
+
+
+def test_energy_says_that_it_is_the_devices_alone() -> None:
+    words = _words(figure("energy").figure)
+    assert "of the device alone, without host and cooling" in words
+    assert "cooling included" not in words
+
+
+def test_what_is_shaded_is_the_interval_of_the_crossing_and_else_nothing_is_said_of_it() -> None:
+    known, none = crossings()
+    at = known.at
+    open_below = replace(known, at=replace(at, low=None))
+    alone = replace(known, at=replace(at, low=None, high=None, why_no_interval="one process"))
+    spans = []
+    for each in (known, open_below, alone, none):
+        plot = plot_crossover(STAMP, [each], title="")
+        boxes = [patch.get_extents().x0 for patch in plot.figure.axes[0].patches]
+        assert ("Shaded" in _words(plot.figure)) == bool(boxes)
+        spans.append(len(boxes))
+    assert spans == [1, 1, 0, 0]
+
+
+def test_no_name_stands_on_the_labels_of_an_axis() -> None:
+    plot = plot_cost(STAMP, trades(), title="", currency="USD", latency="", objective_s=None)
+    (axes,) = plot.figure.axes
+    x = sum(axes.get_xlim()) / 2
+    low = axes.get_ylim()[0]
+    before = len(axes.texts)
+    name_points(axes, [Name(f"one of many {n}", (x, low)) for n in range(12)], [])
+    written = axes.texts[before:]
+    assert len([text for text in written if text.get_text()]) > 1
+    bottom = axes.get_window_extent().y0
+    named = [text for text in written if text.get_text()]
+    assert all(text.get_window_extent().y0 >= bottom for text in named)
 
 
 def test_an_unknown_number_is_not_drawn() -> None:

@@ -102,8 +102,8 @@ def test_a_run_of_a_device_that_is_not_offered_is_named_on_the_terminal(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.procurement.command.PICTURES", ())
         assert procure(inputs_file(tmp_path), [RUN], tmp_path / "out", as_json=False) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert f"Left out: run {RUN}: its device h200 is not offered (4 points)" in lines
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"Left out: run {RUN}: its device h200 is not offered (4 points)" in said
 
 
 def test_a_measured_reply_length_takes_the_place_of_a_projected_one() -> None:
@@ -140,3 +140,18 @@ def test_a_measured_reply_length_takes_the_place_of_a_projected_one() -> None:
     # An offer that is not of the run's device gets none of it.
     h100 = parse_inputs({**base, "offers": {"h100": offers["h100"]}, "load": LOAD})
     assert {each.device for each in replies_of(h100, by, measured)} == {"h100"}
+
+
+def test_a_measured_reply_length_says_where_commits_are_fused() -> None:
+    run = open_run(RUN)
+    fused = run.points["decoding"].eq("diffusion") & run.points["precision"].eq("fp8")
+    run.points.loc[fused, "commit_mode"] = "fused"
+    given = parse_inputs(
+        {
+            "currency": "USD",
+            "offers": {"h200": {"device": "h200", "price_per_hour": 4}},
+            "utilisation": 0.5,
+        }
+    )
+    found = replies(study_of(given, [run])).frame().set_index("precision")["tokens_source"]
+    assert found.to_dict() == {"fp8": f"{RUN}, commits fused", "bf16": str(RUN)}

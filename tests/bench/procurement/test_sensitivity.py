@@ -52,7 +52,6 @@ def test_the_value_at_which_the_cheapest_changes_is_found() -> None:
     bars = {bar.key: bar for bar in tornado(options(offers=offers))}
 
     moved = bars["offers.first.price_per_hour"]
-    assert (moved.best_low, moved.best_high) == ("first", "second")
     assert moved.switches_at == pytest.approx(3.0, abs=0.02)
     assert bars["utilisation"].switches_at is None  # both pay for it alike
     assert "offers.second.price_per_hour" not in bars  # a tenth cheaper it still is dearer
@@ -64,7 +63,6 @@ def test_with_a_load_the_bars_are_of_the_month() -> None:
 
     rate = bars["load.requests_per_s"]
     assert rate.cost_high > 3 * rate.cost_low
-    assert rate.best_low == "bought"
 
 
 def test_devices_that_are_there_in_any_case_cost_as_much_and_more_come_where_needed() -> None:
@@ -93,7 +91,6 @@ def test_an_option_that_falls_out_of_reach_is_a_switch() -> None:
     bars = {bar.key: bar for bar in tornado([only])}
 
     wait = bars["run/first_canvas_p95_s"]
-    assert (wait.best_low, wait.best_high) == ("only", "")
     assert wait.swing == float("inf")
     assert wait.switches_at == pytest.approx(1.05, abs=0.005)
 

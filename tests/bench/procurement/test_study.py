@@ -8,7 +8,7 @@ import pytest
 from bench.procurement.cell import Cell, NumberClass
 from bench.procurement.inputs import Inputs, parse_inputs
 from bench.procurement.laws import Draws
-from bench.procurement.projection import Projector, Setting, projector
+from bench.procurement.projection import Projector, Setting
 from bench.procurement.study import Judged, Study, finalists_of, studied
 from bench.procurement.swings import cost_of, swings
 from bench.procurement.told_limits import notices
@@ -19,7 +19,6 @@ from bench.procurement.ways import (
     projected_ways,
     without_steps,
 )
-from bench.procurement.work import released_work
 
 DRAWS = Draws(count=1_000)
 STEPS = Cell(16, 12, 24, NumberClass.PUBLISHED, "steps", "steps a canvas")
@@ -41,11 +40,6 @@ def inputs(**changes: object) -> Inputs:
         },
     }
     return parse_inputs(document | changes)
-
-
-@pytest.fixture(scope="module")
-def by() -> Projector:
-    return projector(released_work)
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,31 @@ def test_counts_are_whole_and_a_missing_interval_says_why() -> None:
     assert amount(alone, is_bare=True).note == ""
 
 
+def test_an_interval_without_width_is_none_and_a_narrow_one_has_digits_enough() -> None:
+    assert amount(_cell(2340.0, 2340.0, 2340.0)).interval == ""
+    assert amount(replace(_cell(8.0, 8.0, 8.0)), is_count=True).interval == ""
+    narrow = amount(_cell(1431.2, 1425.4, 1437.0))
+    assert (narrow.text, narrow.interval) == ("1,431", "1,425 to 1,437")
+
+
+def test_a_number_beside_cells_keeps_its_value_in_the_files() -> None:
+    table = DataTable(
+        "made",
+        "Made up. Twice.",
+        (Column("value", "value"),),
+        ((_cell(0.5, 0.4, 0.6),), (1.5,), (None,)),
+    )
+    assert list(table.frame()["value"].fillna(-1)) == [0.5, 1.5, -1]
+    assert list(table.frame()["value_low"].fillna(-1)) == [0.4, -1, -1]
+    assert table.title == "Made up"
+
+
+def test_a_small_share_has_no_more_digits_than_its_draws() -> None:
+    column = Column("share", "share", "%", scale=100)
+    table = DataTable("made", "Made up.", (column,), ((0.0004,), (0.5,), (1.0,)))
+    assert [row[0].text for row in table.shown] == ["0.04", "50.0", "100"]
+
+
 def test_a_column_of_unknowns_leaves_the_page_with_its_reason_and_stays_in_the_files() -> None:
     table = _table()
     rows = tuple((*row[:1], _cell(None), *row[2:]) for row in table.rows)
