@@ -4,6 +4,9 @@ A shard is what one process measured of one point in one repeat: a folder of par
 `shard.json`, written under another name and renamed into place. Its name says what it holds, so
 nothing can be counted twice, and whatever kills a run leaves every shard that was finished. When a
 run ends its shards are merged into the run folder's tables (`bench.merge`).
+
+A process is measured whole or again, so that its repeats share one process's luck. What it measured
+before an interruption stays, under another name, until the new attempt holds as many repeats.
 """
 
 import json
@@ -12,19 +15,18 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+
+from bench.parquet import write_tables
 
 SHARDS = "shards"
 Tables = Mapping[str, pd.DataFrame]
 _NAME = re.compile(
-    r"(?P<hash>[0-9a-f]+)-p(?P<process>\d+)-(?P<kind>r|failure|check)(?P<number>\d+)"
+    r"(?P<hash>[0-9a-f]+)-p(?P<process>\d+)-(?P<kind>r|earlier|failure|check)(?P<number>\d+)"
 )
 
 
@@ -64,6 +66,7 @@ def write_shard(
     """
     name = f"{key.config_hash}-p{key.process_id:03}-r{key.repeat:03}"
     _write_folder(run_folder / SHARDS, name, asdict(key) | dict(note), tables)
+    _drop_replaced(run_folder, key.config_hash, key.process_id)
 
 
 def write_failure(run_folder: Path, config_hash: str, process_id: int, table: pd.DataFrame) -> None:
@@ -85,26 +88,11 @@ def _write_folder(
     folder.mkdir(exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
     try:
-        _write_tables(part, tables)
+        write_tables(part, tables)
         (part / "shard.json").write_text(json.dumps(note, indent=1) + "\n")
         _into_place(part, folder / name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _write_tables(folder: Path, tables: Iterable[Tables]) -> None:
-    """A file a table, with all of its rows."""
-    with ExitStack() as stack:
-        files: dict[str, pq.ParquetWriter] = {}
-        for piece in tables:
-            for name, rows in piece.items():
-                found = pa.Table.from_pandas(rows, preserve_index=False)
-                if name not in files:
-                    file = pq.ParquetWriter(
-                        folder / f"{name}.parquet", found.schema, write_page_checksum=True
-                    )
-                    files[name] = stack.enter_context(file)
-                files[name].write_table(found)
 
 
 def _into_place(part: Path, whole: Path) -> None:
@@ -125,13 +113,64 @@ def _sync(path: Path) -> None:
 
 
 def shards(run_folder: Path) -> list[Shard]:
-    """Every finished part of a run, in a fixed order."""
-    found = [
-        Shard(ShardKey(match["hash"], int(match["process"]), int(match["number"])), path)
-        for path, match in _matching(run_folder)
-        if match["kind"] == "r"
-    ]
-    return sorted(found, key=lambda shard: shard.key)
+    """Every finished part of a run that counts, in a fixed order.
+
+    Of a process that is measured again the parts of one attempt, the one with more of them.
+    """
+    return sorted(
+        (shard for attempts in _attempts(run_folder).values() for shard in attempts.counting()),
+        key=lambda shard: shard.key,
+    )
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """A process's parts of a point, by repeat: those of this attempt, and those set aside."""
+
+    now: dict[int, Shard] = field(default_factory=dict)
+    earlier: dict[int, Shard] = field(default_factory=dict)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a new attempt; without its first repeat, parts are yet to be renamed."""
+        return 0 in self.now or not self.earlier
+
+    @property
+    def replaced(self) -> bool:
+        return self.begun and len(self.now) >= len(self.earlier)
+
+    def counting(self) -> Iterable[Shard]:
+        if not self.begun:
+            return (self.earlier | self.now).values()
+        return (self.now if self.replaced else self.earlier).values()
+
+
+def _attempts(run_folder: Path) -> dict[tuple[str, int], _Attempts]:
+    """By (config hash, process)."""
+    found: dict[tuple[str, int], _Attempts] = {}
+    for path, match in _matching(run_folder):
+        if match["kind"] in ("r", "earlier"):
+            key = ShardKey(match["hash"], int(match["process"]), int(match["number"]))
+            attempts = found.setdefault((key.config_hash, key.process_id), _Attempts())
+            parts = attempts.now if match["kind"] == "r" else attempts.earlier
+            parts[key.repeat] = Shard(key, path)
+    return found
+
+
+def _drop_replaced(run_folder: Path, config_hash: str, process_id: int) -> None:
+    """Removes the parts of a process's earlier attempt once the later one makes up for them."""
+    attempts = _attempts(run_folder).get((config_hash, process_id), _Attempts())
+    if attempts.replaced:
+        _remove(attempts.earlier)
+
+
+def _remove(parts: Mapping[int, Shard]) -> None:
+    """Removes parts, each at once and the first repeat last."""
+    for repeat in sorted(parts, reverse=True):
+        path = parts[repeat].path
+        leftover = path.with_name(f".part-{path.name}")
+        path.rename(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def failure_folders(run_folder: Path) -> list[Path]:
@@ -170,27 +209,40 @@ def finished_processes(found: list[Shard], num_repeats: Mapping[str, int]) -> se
     return {pair for pair, n in counts.items() if n >= num_repeats.get(pair[0], 0)}
 
 
-def discard_unfinished(run_folder: Path, num_repeats: Mapping[str, int]) -> None:
-    """Removes parts of processes that did not finish: a process is measured whole or again."""
-    found = shards(run_folder)
-    whole = finished_processes(found, num_repeats)
-    for shard in found:
-        if (shard.key.config_hash, shard.key.process_id) not in whole:
-            shutil.rmtree(shard.path)
+def set_unfinished_aside(run_folder: Path, num_repeats: Mapping[str, int]) -> None:
+    """Readies a run to be resumed: what processes measured that did not finish is set aside."""
     for leftover in (run_folder / SHARDS).glob(".part-*"):
         shutil.rmtree(leftover, ignore_errors=True)
+    for pair in set(_attempts(run_folder)) - finished_processes(shards(run_folder), num_repeats):
+        set_aside(run_folder, *pair)
+
+
+def set_aside(run_folder: Path, config_hash: str, process_id: int) -> None:
+    """Makes room for a new attempt at a process's share of a point.
+
+    Its parts count until the new ones are as many; where two attempts are there, the better one's.
+    """
+    attempts = _attempts(run_folder).get((config_hash, process_id), _Attempts())
+    if attempts.replaced:
+        _remove(attempts.earlier)
+    elif attempts.begun:
+        _remove(attempts.now)
+        return
+    for repeat in sorted(attempts.now):
+        path = attempts.now[repeat].path
+        path.rename(path.with_name(path.name.replace("-r", "-earlier")))
 
 
 def discard_process(run_folder: Path, config_hash: str, process_id: int) -> None:
-    """Removes what a process measured of a point, which is then measured from its start."""
-    for shard in shards(run_folder):
-        if (shard.key.config_hash, shard.key.process_id) == (config_hash, process_id):
-            shutil.rmtree(shard.path)
+    """Removes what a process that failed measured of a point; an earlier attempt's parts stay."""
+    attempts = _attempts(run_folder).get((config_hash, process_id), _Attempts())
+    _remove(attempts.now)
 
 
 def adopt_shard(run_folder: Path, name: str, files: Mapping[str, bytes]) -> None:
     """Puts a part that was measured elsewhere in its place, whole and once."""
-    if _NAME.fullmatch(name) is None or any("/" in file for file in files):
+    match = _NAME.fullmatch(name)
+    if match is None or any("/" in file for file in files):
         raise ValueError(f"{name!r} is no shard")
     folder = run_folder / SHARDS
     folder.mkdir(exist_ok=True)
@@ -201,3 +253,4 @@ def adopt_shard(run_folder: Path, name: str, files: Mapping[str, bytes]) -> None
         _into_place(part, folder / name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    _drop_replaced(run_folder, match["hash"], int(match["process"]))

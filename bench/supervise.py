@@ -13,16 +13,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.budget import Budget
 from bench.compose import Point
 from bench.failures import DiskFullError, record_failure
 from bench.plan import Task
-from bench.shards import discard_process, finished_processes, shards
+from bench.shards import discard_process, finished_processes, set_aside, shards
 from bench.worker import describe
 
 _LOAD_TIMEOUT_S = 3600.0
@@ -128,30 +128,6 @@ class Worker:
 
 
 @dataclass(slots=True)
-class Budget:
-    """Time that a run may take: nothing is started that would, like the longest so far, overrun.
-
-    The first is always started, so that every resumption gets further.
-    """
-
-    seconds: float | None
-    _begin: float = field(default_factory=time.monotonic)
-    _longest: float | None = None
-
-    def allows_another(self) -> bool:
-        if self.seconds is None or self._longest is None:
-            return True
-        return time.monotonic() - self._begin + self._longest < self.seconds
-
-    @contextlib.contextmanager
-    def spent_on(self) -> Iterator[None]:
-        """Around everything that one group of processes does."""
-        begin = time.monotonic()
-        yield
-        self._longest = max(self._longest or 0.0, time.monotonic() - begin)
-
-
-@dataclass(slots=True)
 class Supervisor:
     """Runs blocks of tasks.
 
@@ -248,8 +224,9 @@ class Supervisor:
             for p in task.points
             if p is not failed and (p.config_hash, task.process_id) not in done
         )
-        for point in (*others, failed):
-            discard_process(self.run_folder, point.config_hash, task.process_id)
+        for point in others:
+            set_aside(self.run_folder, point.config_hash, task.process_id)
+        discard_process(self.run_folder, failed.config_hash, task.process_id)
         return [Task(f"{task.task_id}x", task.process_id, others)] if others else []
 
     def _fail(self, task: Task, point: Point, trouble: Trouble) -> None:

@@ -1,6 +1,8 @@
 """One invocation of `run` or `resume`: points composed, planned, measured, merged, reported."""
 
+import contextlib
 import hashlib
+import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -8,11 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from bench import provenance
 from bench.affordable import affordable, refuse_if_none_fits
+from bench.budget import Budget
 from bench.build import build_workload, check_points, decoding_of
 from bench.checks import check_names, checks_to_do
 from bench.checks.run import run_checks
@@ -25,10 +25,11 @@ from bench.memory import fits_together
 from bench.merge import publish_tables
 from bench.plan import Task, blocks, num_batches
 from bench.preregistration import preregister, verify
+from bench.progress import shown_progress
 from bench.report import print_summary, render
-from bench.shards import discard_unfinished, failure_folders, finished_processes, shards
-from bench.store import RunFolder, open_run
-from bench.supervise import Budget
+from bench.report.style import plural
+from bench.shards import failure_folders, finished_processes, set_unfinished_aside, shards
+from bench.store import RunFolder, TakenError, open_run
 
 RUNS = Path("results") / "runs"
 
@@ -54,7 +55,7 @@ def run_sweep(
     checks = _checks(points[0])
     check_names(checks)
     info = _info(points, claims) | {"checks": checks}
-    with RunFolder.create(_run_folder(points), info) as folder:
+    with _created(points, info) as folder:
         try:
             return _measure(folder, points, fresh=True)
         except ValueError:
@@ -104,7 +105,7 @@ def to_do(path: Path, points: Sequence[Point]) -> list[list[Task]]:
 
 def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
     repeats = {p.config_hash: p.config.measure.num_repeats for p in points}
-    discard_unfinished(folder.path, repeats)
+    set_unfinished_aside(folder.path, repeats)
     begin = time.monotonic()
     budget = Budget(points[0].config.time_budget_s)
     checks = folder.info.get("checks", [])
@@ -120,17 +121,7 @@ def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
         folder.note(finished=finished, interrupted=interrupted, wall_s=wall_s)
         folder.release()
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    # Where nobody watches it would leave an empty line.
-    watched = console.is_interactive
-    with Progress(*columns, console=console, transient=True, disable=not watched) as progress:
-        bar = progress.add_task(f"{len(points)} points", total=_num_batches(planned))
+    with shown_progress(plural(len(points), "point"), _num_batches(planned)) as on_batch:
         try:
             launch(
                 points[0].config.launcher,
@@ -142,7 +133,7 @@ def _measure(folder: RunFolder, points: list[Point], *, fresh: bool) -> Path:
                     fits_together=lambda tasks: fits_together(
                         [[p.config for p in t.points] for t in tasks]
                     ),
-                    on_batch=lambda: progress.advance(bar),
+                    on_batch=on_batch,
                     budget=budget,
                 ),
             )
@@ -177,13 +168,20 @@ def _num_batches(planned: Sequence[Sequence[Task]]) -> int:
     return sum(num_batches(p) for block in planned for task in block for p in task.points)
 
 
-def _run_folder(points: list[Point]) -> Path:
-    """The folder asked for, or results/runs/<timestamp>-<short config hash>."""
+def _created(points: list[Point], info: Mapping[str, Any]) -> RunFolder:
+    """The folder asked for, or results/runs/<timestamp>-<short config hash>.
+
+    A second run of the same configuration in one second gets -2 behind that, and so on.
+    """
     asked = points[0].config.run_dir
     if asked is not None:
-        return Path(asked)
+        return RunFolder.create(Path(asked), info)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    return RUNS / f"{stamp}-{_run_hash(points)[:8]}"
+    name = f"{stamp}-{_run_hash(points)[:8]}"
+    for own in itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2))):
+        with contextlib.suppress(TakenError):
+            return RunFolder.create(RUNS / own, info)
+    raise AssertionError("names never end")
 
 
 def _run_hash(points: list[Point]) -> str:

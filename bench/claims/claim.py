@@ -29,6 +29,7 @@ DISCLOSED = (
     "sliding window in a step",
     "distinct experts a layer and step",
     "validity",
+    "state of the machine",
 )
 """Conditions that a verdict states and does not hang on."""
 _CHOICES = {

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,9 @@ def list_claims(*, as_json: bool) -> None:
 def judge_run(run_folder: Path, names: Sequence[str], *, as_json: bool) -> int:
     """Judges a run by the claims named, or by all shipped ones about its device or about none.
 
+    Of the latter, too, one that is not comparable leaves no verdict on the whole (3): a claim may
+    not fit because a point is invalid or missing, and a 0 would hide that.
+
     Returns:
         The exit code (`bench.claims.verdict.exit_code`).
 
@@ -38,7 +41,9 @@ def judge_run(run_folder: Path, names: Sequence[str], *, as_json: bool) -> int:
     if not names:
         chosen = ", ".join(claim.name for claim in claims)
         print(
-            f"judged by the shipped claims about {devices} or no device: {chosen}", file=sys.stderr
+            f"judged by the shipped claims about {devices} or no device: {chosen}; those that do "
+            "not fit the run count as well, so name the ones it is for",
+            file=sys.stderr,
         )
     return _judged(run_folder, claims, as_json=as_json)
 
@@ -94,7 +99,7 @@ def run_claims(arguments: Sequence[str], *, as_json: bool) -> int:
     claims, drafted = without_drafter([read_claim(name) for name in names])
     if not claims:
         found = [nothing_measured(unmeasurable(claim)) for claim in drafted]
-        return _shown(found, as_json=as_json)
+        return _shown(found, {}, {}, as_json=as_json)
     from bench.claims.machine import device_here
     from bench.sweep import run_sweep
 
@@ -109,31 +114,41 @@ def run_claims(arguments: Sequence[str], *, as_json: bool) -> int:
 def _judged(run_folder: Path, claims: Sequence[Claim], *, as_json: bool) -> int:
     """Judges, keeps the verdicts in the run's folder and draws their pages."""
     from bench.claims.dossier import dossiers
-    from bench.claims.kept import write_verdicts
-    from bench.report import render, render_claims
+    from bench.claims.kept import unshown, write_verdicts
+    from bench.report import limits_of, render, render_claims
     from bench.store import open_run
 
     run = open_run(run_folder)
     found = dossiers(run, claims)
+    verdicts = [each.plain() for each in found]
     page = None
     try:
-        write_verdicts(run.path, [each.plain() for each in found])
+        write_verdicts(run.path, verdicts)
         page = render_claims(run)
         if (run.path / "report.html").exists():
             render(run)
     except OSError as error:
         print(f"no page: {run.path} cannot be written to ({error.strerror})", file=sys.stderr)
-    code = _shown(found, as_json=as_json)
+    left_out = unshown(run.path, run.info, verdicts)
+    code = _shown(found, limits_of(run), left_out, as_json=as_json)
     if page is not None and not as_json:
         print(f"page: {page}")
     return code
 
 
-def _shown(found: Sequence["Dossier"], *, as_json: bool) -> int:
+def _shown(
+    found: Sequence["Dossier"],
+    limits: Mapping[str, str],
+    left_out: Mapping[str, str | None],
+    *,
+    as_json: bool,
+) -> int:
+    """Prints verdicts with what limits them and what else was preregistered."""
     code = exit_code([each.judgement.outcome for each in found])
     verdicts = [each.plain() for each in found]
     if as_json:
-        print(json.dumps({"claims": verdicts, "exit_code": code}, indent=1))
+        told = {"claims": verdicts, "limits": limits, "preregistered_besides": left_out}
+        print(json.dumps(told | {"exit_code": code}, indent=1))
     else:
-        print_verdicts(verdicts)
+        print_verdicts(verdicts, limits, left_out)
     return code

@@ -20,6 +20,7 @@ from bench.claims.observed import Observed, observe
 from bench.claims.oddities import oddities
 from bench.preregistration import State, standing
 from bench.store import Run
+from bench.summary import CONTENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Dossier:
             "reasons": list(found.reasons),
             "value": found.value,
             "interval": found.interval,
-            "interval_is": _interval_kind(found),
+            "interval_is": interval_kind(found),
             "n": {**_counts(point), "needed": found.claim.min_requests},
             "point": None if point is None else point.point_id,
             "engine": None if point is None else point.engine,
@@ -143,10 +144,14 @@ def _counts(point: Observed | None) -> dict[str, int]:
     return counts | {"canvases": 0 if point is None else len(point.canvases)}
 
 
-def _interval_kind(found: Judgement) -> str | None:
+def interval_kind(found: Judgement) -> str | None:
+    """What a verdict's interval was taken over: prompts, for a figure that repeats reproduce."""
     if found.point is None or found.interval is None:
         return None
     points = [p for p in (found.point, found.below) if p is not None]
+    if found.claim.metric in CONTENT:
+        prompts = min(p.num_cases(found.claim.metric) for p in points)
+        return f"95 %, over {prompts} prompts of the first repeat"
     least = min(p.num_processes for p in points)
     if least > 1:
         return f"95 %, between {least} processes"

@@ -6,7 +6,7 @@ backend included. A server that is started for it gets the published flags; of o
 the operator says where it runs, and its counters have to bear the steps out.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from importlib.resources import files
 from math import ceil
@@ -64,6 +64,7 @@ def overrides_for(
         ValueError: claims that need different runs, an override that contradicts them, a device
             that is not here, or real weights that were not given.
     """
+    users = dict(line.split("=", 1) for line in given)
     agreed = {name: _agreed(claims, name) for name in _AGREED}
     steps = _agreed(claims, "steps")
     kinds = {claim.kind for claim in claims}
@@ -76,18 +77,18 @@ def overrides_for(
     else:
         tiny = device == "simulated" or all(model in _SHIPPED for model in models)
         if not tiny:
-            _check_weights(claims, models, given)
+            _check_weights(claims, models, users)
         workload = workload or ("tiny" if tiny else "text")
         own = [f"workload={workload}"]
     if not fixed and workload != "long_context":
         agreed.pop("prompt_tokens")  # the prompts are as long as they are
-    server = _Server.asked_for(given)
-    own += _where(device, device_here) if server is not _Server.RUNS else _said(device, given)
+    server = _Server.asked_for(users)
+    own += _where(device, device_here) if server is not _Server.RUNS else _said(device, users)
     own += [f"model={','.join(models)}"]
     own += [f"{_AGREED[name]}={value}" for name, value in agreed.items() if value is not None]
     own += _steps(steps, fixed=fixed, server=server)
     own += _asked(claims, models, server, fixed=fixed)
-    return _merged(own, _measuring(claims, own, given, fixed=fixed), given, _names(claims))
+    return _merged(own, _measuring(claims, own, users, fixed=fixed), users, _names(claims))
 
 
 def _drafter(claim: Claim) -> str:
@@ -117,9 +118,11 @@ def _models(claims: Sequence[Claim]) -> list[str]:
     return found
 
 
-def _check_weights(claims: Sequence[Claim], models: Sequence[str], given: Sequence[str]) -> None:
+def _check_weights(
+    claims: Sequence[Claim], models: Sequence[str], users: Mapping[str, str]
+) -> None:
     """Refuses to measure contents without real weights, or two models with one's."""
-    if "weights=dummy" in given or not any(line.startswith("weights=") for line in given):
+    if users.get("weights", "dummy") == "dummy":
         raise ValueError(
             f"{_names(claims)}: content-dependent, so random weights cannot tell; "
             "give the released ones as weights=PATH"
@@ -153,16 +156,14 @@ class _Server(Enum):
     NONE, RUNS, STARTS = range(3)
 
     @classmethod
-    def asked_for(cls, given: Sequence[str]) -> "_Server":
-        users = dict(line.split("=", 1) for line in given)
+    def asked_for(cls, users: Mapping[str, str]) -> "_Server":
         if users.get("backend") != "openai":
             return cls.NONE
         return cls.RUNS if users.get(_ENGINE, "none") == "none" else cls.STARTS
 
 
-def _said(device: str | int | None, given: Sequence[str]) -> list[str]:
+def _said(device: str | int | None, users: Mapping[str, str]) -> list[str]:
     """Nothing where the operator of a server has said that it runs on the claims' device."""
-    users = dict(line.split("=", 1) for line in given)
     told = users.get("backend.device")
     if device is None or str(told).lower() == str(device).lower():
         return []
@@ -201,16 +202,16 @@ def _steps(steps: str | int | None, *, fixed: bool, server: _Server) -> list[str
 
 
 def _measuring(
-    claims: Sequence[Claim], own: Sequence[str], given: Sequence[str], *, fixed: bool
+    claims: Sequence[Claim], own: Sequence[str], users: Mapping[str, str], *, fixed: bool
 ) -> list[str]:
     """How it is measured unless the user says otherwise: enough processes and prompts."""
-    engine = _engine(claims, own, given, fixed=fixed)
+    engine = _engine(claims, own, users, fixed=fixed)
     is_speed = any(claim.metric in SPEEDS for claim in claims)
     needed = max(claim.min_requests for claim in claims)
     found = [*engine, f"measure={'publish' if is_speed else 'screening'}", "measure.num_repeats=1"]
     if fixed:
         batch_size = max(claim.conditions.batch_size or 1 for claim in claims)
-        prompts = max(_FEWEST_PROMPTS, ceil(needed / _processes(given)))
+        prompts = max(_FEWEST_PROMPTS, ceil(needed / _processes(users)))
         found.append(f"workload.num_prompts={ceil(prompts / batch_size) * batch_size}")
     elif needed > _default_prompts(own):
         found.append(f"workload.num_prompts={needed}")
@@ -218,21 +219,20 @@ def _measuring(
 
 
 def _engine(
-    claims: Sequence[Claim], own: Sequence[str], given: Sequence[str], *, fixed: bool
+    claims: Sequence[Claim], own: Sequence[str], users: Mapping[str, str], *, fixed: bool
 ) -> list[str]:
     """What runs the model: our kernels, or the published flags of a vLLM that is started."""
-    if _Server.asked_for(given) is _Server.NONE:
+    if _Server.asked_for(users) is _Server.NONE:
         return ["kernels=triton"] if "device=cuda" in own else ["execution=eager"] if fixed else []
-    if f"{_ENGINE}=vllm" not in given:
+    if users.get(_ENGINE) != "vllm":
         return []
     flags = PUBLISHED_VLLM_ARGS[claims[0].conditions.decoding]
     quoted = ",".join(f"'{flag}'" for flag in flags)
     return [f"backend.launch.args=[{quoted}]"]
 
 
-def _processes(given: Sequence[str]) -> int:
+def _processes(users: Mapping[str, str]) -> int:
     """Processes of a point, as the user has it or as `measure=publish` does."""
-    users = dict(line.split("=", 1) for line in given)
     told = users.get("measure.num_processes", "")
     if told.isdigit() and int(told):
         return int(told)
@@ -249,17 +249,15 @@ def _default_prompts(own: Sequence[str]) -> int:
 
 
 def _merged(
-    own: Sequence[str], measuring: Sequence[str], given: Sequence[str], names: str
+    own: Sequence[str], measuring: Sequence[str], users: Mapping[str, str], names: str
 ) -> list[str]:
     """All overrides, the user's instead of ours where that is theirs to choose."""
     stated = dict(line.split("=", 1) for line in own)
-    users = {line.split("=", 1)[0]: line for line in given}
-    for key, line in users.items():
-        value = line.split("=", 1)[1]
+    for key, value in users.items():
         if key in stated and stated[key] != value:
-            raise ValueError(f"{line} contradicts {names}: {key}={stated[key]}")
+            raise ValueError(f"{key}={value} contradicts {names}: {key}={stated[key]}")
     chosen = [line for line in measuring if line.split("=", 1)[0] not in users]
-    return [*own, *chosen, *(line for key, line in users.items() if key not in stated)]
+    return [*own, *chosen, *(f"{key}={value}" for key, value in users.items() if key not in stated)]
 
 
 def _names(claims: Iterable[Claim]) -> str:

@@ -9,6 +9,7 @@ from bench.claims.claim import Claim
 from bench.claims.observed import Observed, between_processes
 from bench.claims.verdict import Outcome, outcome, why
 from bench.claims.words import told, unit_of
+from bench.later import EXACT
 from bench.stats import Interval
 
 _NOT_STATED = "not stated"
@@ -23,9 +24,8 @@ _SHARED = (
     "eos_policy",
 )
 """Conditions in which both points of a ratio agree."""
-_EXACT: Mapping[str, Any] = {"min_belief": 0.0, "vocabulary": "exact"}
-"""Options at which a step computes less than the model's own, off; no published figure is of any
-other value. Columns of `points`, unknown where there is no such option."""
+_EXACT = {key.rpartition(".")[2]: value for key, value in EXACT.items()}
+"""Columns of `points`; no published figure is of any other value."""
 
 
 @dataclass(frozen=True, slots=True)

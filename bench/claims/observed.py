@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 
 from bench.claims.claim import Conditions
+from bench.conditions import state
 from bench.devices import DEVICES, recognised
-from bench.metrics import RATES, request_times
+from bench.metrics import RATES, first_repeat, request_times
 from bench.phases import COMMITTING, FUSED
-from bench.stats import Interval, process_estimate, ratio_interval
+from bench.stats import Interval, process_interval, ratio_interval
 from bench.store import Run
 from bench.summary import CONTENT
+from bench.telemetry import Condition
 
 _NO_DRAFTER = ("native", "simulated", "transformers")
 """Backends that draft nothing."""
@@ -138,12 +140,12 @@ class Observed:
 
     def _tokens_per_forward(self, metric: str) -> Interval:
         """By prompt, over the first repeat of the first process, as the figure itself."""
-        first = _first(self.requests)
+        first = first_repeat(self.requests)
         forwards = first["active_row_steps"]
         if metric == "tokens_per_forward_all":
             if self.steps.empty:
                 return None
-            steps = _first(self.steps)
+            steps = first_repeat(self.steps)
             # A fused one counts as a denoise step and as a commit.
             counts = (1 + (steps["phase"] == FUSED)).groupby(steps["request_id"]).sum()
             forwards = first["request_id"].map(counts)
@@ -159,7 +161,7 @@ def between_processes(values: pd.Series | None) -> Interval:
     known = np.array([]) if values is None else values.to_numpy(dtype=float)
     if len(known) < 2 or not (np.isfinite(known) & (known > 0)).all():
         return None
-    return process_estimate(known).interval
+    return process_interval(known)
 
 
 def observe(run: Run) -> list[Observed]:
@@ -171,22 +173,19 @@ def observe(run: Run) -> list[Observed]:
     if run.requests is None:
         raise ValueError(f"run {run.path} has no table requests, by which claims are judged")
     tables = [run.requests, run.canvases, run.steps]
-    return [
-        Observed.of(
-            {str(key): value for key, value in row.items()},
-            *(_own(table, str(row["config_hash"])) for table in tables),
-        )
-        for row in run.points.to_dict("records")
-    ]
+    found = []
+    for row in run.points.to_dict("records"):
+        config_hash = str(row["config_hash"])
+        known = {str(key): value for key, value in row.items()}
+        windows = _own(run.table("windows"), config_hash)
+        # The row of an older run tells of the first window alone.
+        known |= {} if windows.empty else state(windows)
+        found.append(Observed.of(known, *(_own(table, config_hash) for table in tables)))
+    return found
 
 
 def _own(table: pd.DataFrame | None, config_hash: str) -> pd.DataFrame:
     return pd.DataFrame() if table is None else table[table["config_hash"] == config_hash]
-
-
-def _first(table: pd.DataFrame) -> pd.DataFrame:
-    """The first repeat of the first process; all others repeat its contents."""
-    return table[(table["repeat"] == 0) & (table["process_id"] == table["process_id"].min())]
 
 
 def _known(value: Any) -> Any:
@@ -259,7 +258,8 @@ def _disclosed(
 ) -> dict[str, str | None]:
     engine = [row.get(name) for name in ("backend", "kernels", "execution")]
     commit = row.get("commit")
-    ours = None if commit is None else f"commit {commit[:12]}"
+    changed = ", changed since" if row.get("dirty") else ""
+    ours = "commit unknown" if commit is None else f"commit {commit[:12]}{changed}"
     engine.append(row.get("server") if row.get("backend") == "openai" else ours)
     distinct, emulated = row.get("distinct_experts_per_layer"), row.get("emulated")
     found = {
@@ -271,6 +271,7 @@ def _disclosed(
         "precision emulated": None if emulated is None else "yes" if emulated else "no",
         "distinct experts a layer and step": None if distinct is None else f"{distinct:.1f}",
         "validity": row.get("validity"),
+        "state of the machine": _state(row),
     }
     if row.get("decoding") == "diffusion":
         found |= _commits(requests, steps)
@@ -278,6 +279,14 @@ def _disclosed(
             found["vocabulary scores in a commit"] = "not computed"
             found["sliding window in a step"] = "every cached position the layer holds"
     return found
+
+
+def _state(row: Mapping[str, Any]) -> str | None:
+    """What the machine did while the point was timed; unknown where nothing was sampled."""
+    condition, reason = row.get("condition"), row.get("condition_reason")
+    if condition in (None, Condition.UNKNOWN):
+        return None
+    return f"{condition}: {reason}"
 
 
 def _commits(requests: pd.DataFrame, steps: pd.DataFrame) -> dict[str, str | None]:

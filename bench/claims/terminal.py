@@ -11,9 +11,10 @@ from rich.text import Text
 
 from bench.claims.claim import Claim
 from bench.claims.verdict import Outcome, comparable_first, is_comparable
-from bench.claims.words import NOT_AVAILABLE, difference, figure, percent, told
+from bench.claims.words import difference, figure, percent, promised_too, told
+from bench.digits import NOT_AVAILABLE
+from bench.screen import screen
 
-_WIDTH = 100
 _STYLES = {
     Outcome.REPRODUCED: "bold green",
     Outcome.WITHIN_TOLERANCE: "bold green",
@@ -26,7 +27,7 @@ Plain = Mapping[str, Any]
 
 def print_claims(claims: Sequence[Claim], console: Console | None = None) -> None:
     """One row a claim, then where each stands."""
-    out = _console(console)
+    out = screen(console)
     table = _table("claim", "published", "relation", "metric", "device", "hangs on", wrap=False)
     for claim in claims:
         table.add_row(
@@ -45,18 +46,31 @@ def print_claims(claims: Sequence[Claim], console: Console | None = None) -> Non
         out.print(Text(f"{source}: {', '.join(names)}", style="dim"))
 
 
-def print_verdicts(found: Sequence[Plain], console: Console | None = None) -> None:
+def print_verdicts(
+    found: Sequence[Plain],
+    limits: Mapping[str, str],
+    left_out: Mapping[str, str | None],
+    console: Console | None = None,
+) -> None:
     """All verdicts, then each with its evidence (`bench.claims.dossier.Dossier.plain`).
 
     What is not comparable comes last, and without its evidence where something else has some.
+
+    Args:
+        limits: of the run, by title (`bench.report.limits_of`); they hold for every verdict.
+        left_out: verdicts on other claims that the run preregistered (`bench.claims.kept.unshown`).
     """
-    out = _console(console)
+    out = screen(console)
     found = comparable_first(found)
     fold = any(map(is_comparable, found))
     for own in found:
         line = Text(f"{own['verdict']:<17}", style=_STYLES.get(own["verdict"], "bold"))
         line.append(f"{own['claim']['name']}: {own['claim']['published']}", style="none")
         out.print(line)
+    if left_out:
+        out.print(Text(promised_too(left_out), style="bold"))
+    for title, lead in limits.items():
+        out.print(Text.assemble((f"{title}.", "bold"), f" {lead}"))
     for own in found:
         out.print()
         _verdict(out, own, evidence=is_comparable(own) or not fold)
@@ -144,8 +158,9 @@ def _decomposition(out: Console, own: Plain) -> None:
     if floors is not None:
         out.print(
             Text(
-                f"  floors of {floors['device']}: op {floors['op_ms']:.3g} ms a forward "
-                f"({figure(floors['op_rate'])} tok/s), streaming {floors['streaming_ms']:.3g} ms "
+                f"  floors of {floors['device']} by its data sheet: "
+                f"op {figure(floors['op_ms'])} ms a forward ({figure(floors['op_rate'])} tok/s), "
+                f"streaming {figure(floors['streaming_ms'])} ms "
                 f"({figure(floors['streaming_rate'])} tok/s)",
                 style="dim",
             )
@@ -177,10 +192,3 @@ def _table(*names: str, wrap: bool = True) -> Table:
     for name in names:
         table.add_column(name, no_wrap=not wrap)
     return table
-
-
-def _console(console: Console | None) -> Console:
-    out = console or Console()
-    if console is None:
-        out.width = min(_WIDTH, out.width) if out.is_terminal else _WIDTH
-    return out

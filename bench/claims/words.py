@@ -4,25 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.digits import digits_apart
+from bench.digits import NOT_AVAILABLE, digits, told_apart
 
 _DIGITS = 4
-NOT_AVAILABLE = "n/a"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
-def figure(value: float | None, count: int = _DIGITS) -> str:
-    """Four significant digits with thousands separators: 1,135, 14.94; n/a when unknown.
-
-    Args:
-        count: of digits, where an interval needs more (`told`).
-    """
-    if value is None or not math.isfinite(value):
-        return NOT_AVAILABLE
-    if value == 0:
-        return "0"
-    decimals = max(0, count - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{decimals}f}"
+def figure(value: float | None) -> str:
+    """Four significant digits with thousands separators: 1,135, 14.94; n/a when unknown."""
+    return digits(value, count=_DIGITS)
 
 
 def told(value: float | None, interval: Sequence[float] | None) -> tuple[str, str]:
@@ -30,13 +20,24 @@ def told(value: float | None, interval: Sequence[float] | None) -> tuple[str, st
     if interval is None:
         return figure(value), NOT_AVAILABLE
     lo, hi = interval
-    count = _DIGITS if value is None else digits_apart(value, lo, hi, least=_DIGITS)
-    return figure(value, count), f"{figure(lo, count)} to {figure(hi, count)}"
+    return told_apart(value, lo, hi, least=_DIGITS)
 
 
 def unit_of(unit: str, *, is_ratio: bool) -> str:
     """What follows a figure: " tok/s", and the sign of a multiple without a space."""
     return TIMES if is_ratio else f" {unit}"
+
+
+def promised_too(unshown: Mapping[str, str | None]) -> str:
+    """A sentence about preregistered claims that are left out; empty where there are none.
+
+    Args:
+        unshown: their verdicts by name (`bench.claims.kept.unshown`).
+    """
+    if not unshown:
+        return ""
+    said = (f"{name} ({verdict or 'not judged'})" for name, verdict in unshown.items())
+    return f"Preregistered with this run and not shown here: {', '.join(said)}."
 
 
 def percent(share: float | None) -> str:

@@ -1,25 +1,30 @@
 """Shards: whole or not there, each once; merged tables hold every finished part exactly once."""
 
-import json
+import tracemalloc
+from itertools import product
 from pathlib import Path
 
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
-from bench.merge import merged, publish_tables
-from bench.parquet import write_table
+from bench.merge import empty, merged, publish_tables
+from bench.parquet import read_table, write_table
 from bench.shards import (
     SHARDS,
     ShardKey,
     adopt_shard,
     discard_process,
-    discard_unfinished,
     finished_processes,
+    set_aside,
+    set_unfinished_aside,
     shards,
     write_failure,
     write_shard,
 )
 from bench.tables import frame
 
+NO_POINT = empty("points")
 HASH, OTHER = "0123456789ab", "ba9876543210"
 KEYS = {"config_hash": HASH, "point_id": "a", "host": "0a1b2c3d"}
 REPAIR = {
@@ -68,22 +73,69 @@ def test_a_failed_write_leaves_nothing(
     assert len(list((tmp_path / SHARDS).iterdir())) == 1
 
 
-def test_unfinished_processes_are_measured_again(tmp_path: Path) -> None:
+def test_an_unfinished_process_counts_until_it_is_replaced(tmp_path: Path) -> None:
     for repeat in range(3):
         write(tmp_path, repeat)
     write(tmp_path, 0, process=1)
-    write(tmp_path, 0, config_hash=OTHER)
+    write(tmp_path, 1, process=1)
     (tmp_path / SHARDS / ".part-x").mkdir()
-    repeats = {HASH: 3, OTHER: 1}
-    assert finished_processes(shards(tmp_path), repeats) == {(HASH, 0), (OTHER, 0)}
-    discard_unfinished(tmp_path, repeats)
-    assert {(s.key.config_hash, s.key.process_id) for s in shards(tmp_path)} == {
-        (HASH, 0),
-        (OTHER, 0),
-    }
+    finished = finished_processes(shards(tmp_path), {HASH: 3})
+    assert finished == {(HASH, 0)}
+    before = {s.key for s in shards(tmp_path)}
+    set_unfinished_aside(tmp_path, {HASH: 3})
+    assert {s.key for s in shards(tmp_path)} == before
     assert not (tmp_path / SHARDS / ".part-x").exists()
-    discard_process(tmp_path, HASH, 0)
-    assert [s.key.config_hash for s in shards(tmp_path)] == [OTHER]
+    assert of_process(tmp_path, 1) == ["p001-earlier000", "p001-earlier001"]
+    write(tmp_path, 0, process=1)  # one of two: the earlier attempt is still the better one
+    assert of_process(tmp_path, 1) == ["p001-earlier000", "p001-earlier001"]
+    write(tmp_path, 1, process=1)
+    assert of_process(tmp_path, 1) == ["p001-r000", "p001-r001"]
+    assert not list((tmp_path / SHARDS).glob("*earlier*"))
+    assert of_process(tmp_path, 0) == ["p000-r000", "p000-r001", "p000-r002"]
+
+
+def of_process(folder: Path, process: int) -> list[str]:
+    """Names of the parts that count."""
+    own = [s.path.name for s in shards(folder) if s.key.process_id == process]
+    return [name.removeprefix(f"{HASH}-") for name in own]
+
+
+def test_of_two_attempts_the_better_one_stays(tmp_path: Path) -> None:
+    for repeat in range(2):
+        write(tmp_path, repeat)
+    set_aside(tmp_path, HASH, 0)
+    write(tmp_path, 0)
+    set_aside(tmp_path, HASH, 0)  # interrupted again, with less than before
+    assert of_process(tmp_path, 0) == ["p000-earlier000", "p000-earlier001"]
+    write(tmp_path, 0)
+    discard_process(tmp_path, HASH, 0)  # the new attempt failed
+    assert of_process(tmp_path, 0) == ["p000-earlier000", "p000-earlier001"]
+    assert len(list((tmp_path / SHARDS).iterdir())) == 2
+
+
+@pytest.mark.parametrize("renamed", [0, 1, 2])
+def test_setting_aside_may_be_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: int
+) -> None:
+    for repeat in range(3):
+        write(tmp_path, repeat)
+    before = {s.key for s in shards(tmp_path)}
+    real, done = Path.rename, []
+
+    def killed(path: Path, target: Path) -> Path:
+        if len(done) == renamed:
+            raise KeyboardInterrupt
+        done.append(path)
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            set_aside(tmp_path, HASH, 0)
+    assert {s.key for s in shards(tmp_path)} == before
+    set_aside(tmp_path, HASH, 0)
+    assert {s.key for s in shards(tmp_path)} == before
+    assert len(list((tmp_path / SHARDS).glob("*-earlier*"))) == 3
 
 
 def test_what_was_measured_elsewhere_comes_in_once(tmp_path: Path) -> None:
@@ -113,18 +165,66 @@ def test_merging_reads_finished_parts_and_failures_only(tmp_path: Path) -> None:
     leftover = tmp_path / SHARDS / ".part-y"
     leftover.mkdir()
     write_table(leftover / "repairs.parquet", frame("repairs", [REPAIR], KEYS))
-    for shard in shards(tmp_path):  # no point can be summarised from repairs alone
-        (shard.path / "shard.json").write_text(json.dumps({}))
     found = _without_points(tmp_path)
     assert found["repairs"]["steps"].tolist() == [0, 1]
     assert len(found["failures"]) == 2
 
 
-def _without_points(folder: Path) -> dict:
+def _without_points(folder: Path) -> dict[str, pd.DataFrame]:
+    """No point can be summarised from repairs alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.merge._by_point", lambda _: [])
+        patch.setattr("bench.merge._point", lambda own, tables: NO_POINT)
         found = merged(folder)
         publish_tables(folder, keep_shards=True)
     assert (folder / "repairs.parquet").exists()
     assert shards(folder)
     return found
+
+
+def write_many(folder: Path, num_points: int) -> None:
+    """Points of two processes, each with a thousand rows of repairs."""
+    folder.mkdir()
+    for point, process in product(range(num_points), range(2)):
+        rows = [REPAIR | {"request_id": i, "steps": 2 * point + process} for i in range(1000)]
+        config_hash = f"{point:012x}"
+        table = frame("repairs", rows, KEYS | {"config_hash": config_hash})
+        write_shard(folder, ShardKey(config_hash, process, 0), {}, [{"repairs": table}])
+
+
+def test_tables_are_published_as_they_are_merged(tmp_path: Path) -> None:
+    write_many(tmp_path / "run", 3)
+    found = _without_points(tmp_path / "run")["repairs"]
+    assert found["steps"].tolist() == [i for i in range(6) for _ in range(1000)]
+    path = tmp_path / "run" / "repairs.parquet"
+    pd.testing.assert_frame_equal(read_table("repairs", path), found)
+    assert pq.read_metadata(path).num_row_groups == 3  # one a point
+    assert not list((tmp_path / "run").glob(".part-*"))
+
+
+def test_a_damaged_shard_leaves_published_tables_as_they_were(tmp_path: Path) -> None:
+    write_many(tmp_path / "run", 2)
+    _without_points(tmp_path / "run")
+    before = (tmp_path / "run" / "repairs.parquet").read_bytes()
+    write(tmp_path / "run", 5)
+    last = shards(tmp_path / "run")[-1].path / "repairs.parquet"
+    last.write_bytes(last.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"repairs\.parquet is truncated or no parquet file"):
+        _without_points(tmp_path / "run")
+    assert (tmp_path / "run" / "repairs.parquet").read_bytes() == before
+    assert {each.name for each in (tmp_path / "run").iterdir()} == {"repairs.parquet", SHARDS}
+
+
+def test_a_long_sweep_is_published_in_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three times the points take no more of it at a time."""
+    monkeypatch.setattr("bench.merge._point", lambda own, tables: NO_POINT)
+    peaks: list[int] = []
+    for num_points in (1, 2, 6):  # the first imports what it needs
+        folder = tmp_path / str(num_points)
+        write_many(folder, num_points)
+        tracemalloc.start()
+        publish_tables(folder, keep_shards=True)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.3 * peaks[1]

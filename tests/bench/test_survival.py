@@ -11,12 +11,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench import open_run
 from bench.shards import SHARDS, shards
+from bench.supervise import Worker
 from tests.bench.comparison.command import Command
 
 COMMAND = [sys.executable, "-c", "from bench.cli import main; main()"]
@@ -181,6 +184,42 @@ def test_a_full_disk_is_said_and_what_was_finished_is_kept(
     assert finished
     assert canvasbench("resume", "run", cwd=tmp_path).returncode == 0
     assert_complete(tmp_path / "run")
+
+
+def test_an_interrupted_resume_keeps_what_an_interrupted_run_had(
+    tmp_path: Path, canvasbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run can be read meanwhile as well."""
+    one = ["-m", *SMALL, "model=tiny-diffusion", "run_dir=run"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "measure", interrupted_after(Worker.measure, 2, tmp_path / "run"))
+        assert canvasbench("run", *one, cwd=tmp_path).returncode == 130
+    before = open_run(tmp_path / "run").points.iloc[0]
+    assert before["num_requests"] == 2 * 6
+    for count in (0, 1):  # before and after its first repeat
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Worker, "measure", interrupted_after(Worker.measure, count, tmp_path / "run")
+            )
+            assert canvasbench("resume", "run", cwd=tmp_path).returncode == 130
+        kept = open_run(tmp_path / "run").points.iloc[0]
+        assert kept["num_requests"] == 2 * 6
+        assert kept["delivered_tok_per_s"] == before["delivered_tok_per_s"]
+    assert canvasbench("resume", "run", cwd=tmp_path).returncode == 0
+    assert_complete(tmp_path / "run", {"diffusion-bf16"})
+
+
+def interrupted_after(real: Callable[..., None], count: int, folder: Path) -> Callable[..., None]:
+    """`Worker.measure` with Ctrl-C in the place of its repeat number `count`."""
+    done: list[int] = []
+
+    def measure(*given: Any) -> None:
+        if len(done) == count:
+            raise KeyboardInterrupt
+        real(*given)
+        done.append(open_run(folder).points["num_requests"].item())  # readable meanwhile
+
+    return measure
 
 
 def test_resume_refuses_what_is_not_the_same_run(tmp_path: Path, canvasbench: Command) -> None:

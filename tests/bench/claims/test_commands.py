@@ -4,15 +4,19 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
 from bench import open_run
-from bench.claims.dossier import dossiers
+from bench.claims.dossier import dossiers, interval_kind
 from bench.claims.files import read_claim, shipped_names
+from bench.claims.judge import judge
+from bench.claims.observed import observe
 from bench.cli import main
 from bench.preregistration import State, digest, standing
 from tests.bench.claims.rerun import rerun
@@ -84,7 +88,8 @@ def test_a_positive_verdict_is_0_and_stands_first(claims: Command, run_folder: P
     assert "h100-fp8" in lines[0]
     assert "1,135 tok/s (95 %: 1,120 to 1,148) by this engine" in out
     assert max(map(len, lines)) <= 100
-    for word in ("inverse_tpot_tok_per_s", "closest", "forwards", "op floor", "request 46"):
+    words = "inverse_tpot_tok_per_s", "closest", "forwards", "op floor", "request 46"
+    for word in (*words, "by its data sheet: op "):
         assert word in out
     assert lines[-1] == f"page: {run_folder / 'claims.html'}"
 
@@ -105,6 +110,73 @@ def test_json_is_all_there_is_and_all_there_is_to_know(claims: Command, run_fold
         assert own[part], part
     kept = json.loads((run_folder / "claims.json").read_text())
     assert kept["claims"] == found["claims"]
+
+
+def test_preregistered_claims_stay_in_sight(
+    claims: Command, run_folder: Path, tmp_path: Path
+) -> None:
+    """Also where a run is judged again by the one that came out."""
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    (folder / "report.html").write_text("")
+    info = json.loads((folder / "run.json").read_text())
+    names = ("h100-ar-fp8", "other", "h100-fp8")
+    info["preregistration"] = {"claims": [{"name": name} for name in names]}
+    (folder / "run.json").write_text(json.dumps(info))
+    claims("judge", str(folder), "h100-fp8", "h100-ar-fp8")
+    left_out = {"h100-ar-fp8": "NOT COMPARABLE", "other": None}
+    for _ in range(2):
+        code, out, _ = claims("judge", str(folder), "h100-fp8", "--json")
+        assert code == 0
+        assert json.loads(out)["preregistered_besides"] == left_out
+    _, out, _ = claims("judge", str(folder), "h100-fp8")
+    said = "not shown here: h100-ar-fp8 (NOT COMPARABLE), other (not judged)."
+    assert said in " ".join(out.split())
+    assert said in (folder / "claims.html").read_text()
+    assert said in (folder / "report.html").read_text()
+
+
+def test_a_verdict_says_in_what_state_the_run_was(
+    claims: Command, run_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    points = pd.read_parquet(folder / "points.parquet")
+    reason = "others used 12.0 to 76.0 % of the processor"
+    state: dict[str, Any] = {
+        "condition": "shared",
+        "condition_reason": reason,
+        "dirty": True,
+        "commit": "f" * 40,
+    }
+    state["backend"] = "native"
+    points.assign(**state).to_parquet(folder / "points.parquet")
+    info = json.loads((folder / "run.json").read_text())
+    said = info | {"interrupted": True, "finished": False, "git": {}}
+    (folder / "run.json").write_text(json.dumps(said))
+    code, out, _ = claims("judge", str(folder), "h100-fp8")
+    assert code == 0
+    printed = " ".join(out.split())
+    assert printed.index("REPRODUCED") < printed.index("Unfinished.")
+    page = (folder / "claims.html").read_text()
+    for shown in (printed, page):
+        for title in ("Unfinished", "Shared machine", "Uncommitted code"):
+            assert title in shown
+        assert reason in shown
+    assert "commit ffffffffffff, changed since" in page
+    assert f"shared: {reason}" in page
+    _, out, _ = claims("judge", str(folder), "h100-fp8", "--json")
+    assert "Uncommitted code" in json.loads(out)["limits"]
+
+
+def test_an_interval_says_what_it_is_between(run_folder: Path) -> None:
+    run = open_run(run_folder)
+    found = judge(read_claim("h100-fp8"), observe(run))
+    assert found.point is not None
+    assert interval_kind(found) == "95 %, within the one process"
+    row = {**found.point.row, "num_processes": 5, "num_prompts": 150}
+    found = replace(found, point=replace(found.point, row=row))
+    assert interval_kind(found) == "95 %, between 5 processes"
+    content = replace(found, claim=replace(found.claim, metric="accuracy"))
+    assert interval_kind(content) == "95 %, over 150 prompts of the first repeat"
 
 
 def test_every_claim_of_the_device_is_judged_when_none_is_named(

@@ -16,8 +16,10 @@ from bench.claims.files import read_claim, shipped_claims, shipped_names
 from bench.claims.judge import Judgement, judge, ratio_of
 from bench.claims.observed import Observed
 from bench.claims.verdict import Outcome
+from bench.later import EXACT
 from bench.metrics import request_times
 from bench.stats import quantile_interval
+from bench.tables import COLUMNS
 from tests.bench.claims.simulated import labels, simulated
 
 SPEED = "decode_tok_per_s_median"
@@ -135,6 +137,10 @@ def test_each_blocking_condition_alone_takes_the_verdict(
     assert judged.reasons[0].startswith(f"{name}: published ")
     assert f"here {actual}" in judged.reasons[0]
     assert [d.name for d in judged.conditions if d.blocks] == [name]
+
+
+def test_what_makes_work_inexact_is_known_of_every_point() -> None:
+    assert {key.rpartition(".")[2] for key in EXACT} <= set(COLUMNS["points"])
 
 
 def test_prompts_of_another_length_take_the_verdict() -> None:

@@ -114,7 +114,7 @@ def test_what_is_not_comparable_comes_last_and_is_folded(tmp_path: Path) -> None
         write_verdicts(path, found)
         page = render_claims(run).read_text()
         console = Console(width=100, file=io.StringIO(), record=True)
-        print_verdicts(found, console)
+        print_verdicts(found, {}, {}, console)
         verdicts = re.findall(r'class="verdict [a-z]+">([A-Z ]+)<', page)
         is_open = ["open" in tag for tag in re.findall(r"<details( open)?>", page)]
         return verdicts, is_open, console.export_text()
@@ -184,6 +184,18 @@ def test_without_verdicts_there_is_no_section(tmp_path: Path) -> None:
     assert judged(View.of(run)) is None
     with pytest.raises(ValueError, match="was not judged; `canvasbench claims judge` does it"):
         render_claims(run)
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bench.claims.kept.move_into_place", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_verdicts(tmp_path, [])
+    assert not list(tmp_path.iterdir())
 
 
 def test_damaged_verdicts_say_so(tmp_path: Path) -> None:
