@@ -62,7 +62,8 @@ def ab(
 
     \b
     Each runs its own code in fresh processes, ABBA; one with other dependencies gets its own
-    environment. More pairs are added until every metric has a verdict or the budget is out.
+    environment. More pairs are added until every metric has a verdict or the budget is out. Steps
+    and answers are judged by 150 prompts that either answers once.
       canvasbench ab --base origin/main
       canvasbench ab --base HEAD~1 --candidate HEAD --budget 5m --metric step_ms
       canvasbench ab --base v1.0 model=tiny-diffusion,tiny-autoregressive precision=bf16
@@ -159,6 +160,7 @@ def aa_calibrate(
     from bench.ab.calibrate import calibrate
     from bench.ab.calibration import calibration_json
     from bench.ab.calibration import markdown as as_markdown
+    from bench.writing import write_text
 
     recorded = read_recorded(folder)
     found = calibrate(recorded)
@@ -168,17 +170,10 @@ def aa_calibrate(
     else:
         print(text)
     if markdown is not None:
-        _write(markdown, text)
+        write_text(markdown, text)
     if pairs is not None:
-        _write(pairs, json.dumps({"log_ratios": recorded.by_metric()}) + "\n")
+        write_text(pairs, json.dumps({"log_ratios": recorded.by_metric()}) + "\n")
     raise typer.Exit(int(not all(each.holds for each in found)))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def say(line: str) -> None:

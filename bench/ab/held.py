@@ -21,14 +21,14 @@ def detectable(
 
     Raises:
         ValueError: the blocks are of another machine or configuration, there are too few, or the
-            bound is tighter than what they allow.
+            bound is tighter than what they allow; the metric that needs the widest is named.
     """
     host = str(ready.info.get("host"))
     if set(recorded.rows["host"]) != {host}:
         raise ValueError(f"the A/A blocks were recorded on another machine than this ({host})")
     hashes = dict(zip(recorded.rows["point"], recorded.rows["config_hash"], strict=True))
     known, level = set(recorded.series), nominal_levels(LOOKS)[-1]
-    found = {}
+    pairs = {}
     for point in ready.points:
         if hashes.get(point.point_id) != point.config_hash:
             raise ValueError(
@@ -37,10 +37,12 @@ def detectable(
             )
         for metric in speeds:
             if (point.point_id, metric.name) in known:
-                pairs = pair_log_ratios(recorded.blocks(point.point_id, metric.name))
-                try:
-                    smallest = check_bound(bound, pairs, MAX_PAIRS, level=level)
-                except ValueError as error:
-                    raise ValueError(f"{point.point_id} {metric.name}: {error}") from error
-                found[f"{point.point_id} {metric.name}"] = smallest
-    return found
+                own = pair_log_ratios(recorded.blocks(point.point_id, metric.name))
+                pairs[f"{point.point_id} {metric.name}"] = own
+    found = {}
+    for name in sorted(pairs, key=lambda name: -float((pairs[name] ** 2).mean())):
+        try:
+            found[name] = check_bound(bound, pairs[name], MAX_PAIRS, level=level)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return {name: found[name] for name in pairs}

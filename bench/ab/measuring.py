@@ -1,6 +1,7 @@
 """The pairs of a comparison, measured block by block until every metric has its verdict."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import numpy as np
 from bench.ab.blocks import MAX_PAIRS, PAIRS, Place, block_orders
 from bench.ab.prepared import AskedPoint, Prepared
 from bench.ab.process import Half, Measured, ProcessFailedError, measure_pair
+from bench.budget import Budget
 from bench.comparison.metrics import Metric
 from bench.stats import Better, GoOn, Plan, Verdict, log_ratios, sequential_verdict
 
@@ -44,13 +46,11 @@ class Pairs:
         values: by point, metric and arm: each process's value by its pair.
         failures: in the order they happened.
         blocks: finished.
-        longest_block_s: of them; None before the first.
     """
 
     values: dict[tuple[str, str, str], dict[int, float]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     blocks: int = 0
-    longest_block_s: float | None = None
 
     def add(self, arm: str, point_id: str, pair: int, found: Mapping[str, float]) -> None:
         for name, value in found.items():
@@ -73,7 +73,7 @@ class Pairs:
 
 
 def verdict_so_far(pairs: Pairs, point_id: str, metric: Metric, bound: float) -> Verdict | GoOn:
-    """The sequential rule's answer on a speed of a point."""
+    """The sequential rule's answer on a metric of a point that processes have."""
     plan = Plan(looks=LOOKS, bound=bound, better=metric.better or Better.LESS)
     return sequential_verdict(pairs.log_ratios(point_id, metric.name), plan)
 
@@ -83,21 +83,20 @@ class Measuring:
     """Two arms, measured in turn.
 
     Attributes:
-        points: of both arms, as each configures them, by the arm's name.
+        arms: ready to be measured, each as its own code configures its points, by name.
         folders: the run folders, by the arm's name.
-        speeds: metrics that decide when it ends.
+        by_process: metrics that decide when it ends.
         bound: relative change that matters.
-        deadline_s: on time.monotonic; no block is begun that would, like the longest so far, end
-            after it.
+        budget: no block is begun where the next look is out of its reach.
         log: a line of JSON a process is added to it.
         say: told what happens, a line each.
     """
 
     arms: Mapping[str, Prepared]
     folders: Mapping[str, Path]
-    speeds: Sequence[Metric]
+    by_process: Sequence[Metric]
     bound: float
-    deadline_s: float
+    budget: Budget
     seed: int
     log: Path
     say: Callable[[str], None]
@@ -110,37 +109,45 @@ class Measuring:
             ValueError: what a process wrote cannot be read.
         """
         for block in block_orders(self.seed):
-            if self._decided():
+            more_pairs = self._to_next_look()
+            if more_pairs is None:
                 return "every metric has its verdict"
             if 2 * self.pairs.blocks >= MAX_PAIRS:
                 return f"all {MAX_PAIRS} pairs are measured"
-            if self._late():
-                return "the budget is spent"
+            if late := self._late(more_pairs):
+                return late
             begin = time.monotonic()
-            for pair in (block[:PAIRS], block[PAIRS:]):
-                self._measure(pair)
-                if len(self.pairs.failures) >= MAX_FAILURES:
-                    return f"{MAX_FAILURES} processes failed"
+            with self.budget.spent_on():
+                for pair in (block[:PAIRS], block[PAIRS:]):
+                    self._measure(pair)
+                    if len(self.pairs.failures) >= MAX_FAILURES:
+                        return f"{MAX_FAILURES} processes failed"
             took_s = time.monotonic() - begin
-            self.pairs.longest_block_s = max(took_s, self.pairs.longest_block_s or 0.0)
             self.pairs.blocks += 1
             self.say(f"{2 * self.pairs.blocks} pairs; a block takes {took_s:.0f} s")
         raise AssertionError("blocks have no end")
 
-    def _late(self) -> bool:
-        """Whether another block, as long as the longest so far, would end after the deadline."""
-        return time.monotonic() + (self.pairs.longest_block_s or 0.0) > self.deadline_s
+    def _late(self, more_pairs: int) -> str | None:
+        """Why the budget ends it: it is spent, or so many more pairs would end after it."""
+        if self.budget.is_spent:
+            return "the budget is spent"
+        blocks = math.ceil(more_pairs / PAIRS)
+        if self.budget.allows_another(blocks):
+            return None
+        pairs, needed_s = 2 * self.pairs.blocks + more_pairs, self.budget.needed_s(blocks)
+        return f"the next look is out of reach: {pairs} pairs need --budget {_told(needed_s)}"
 
-    def _decided(self) -> bool:
-        """Whether no speed that both arms have is without a verdict."""
+    def _to_next_look(self) -> int | None:
+        """Pairs until a verdict may fall on what is open yet; None where nothing is."""
         if not self.pairs.both_arms:
-            return False
-        return not any(
-            isinstance(verdict_so_far(self.pairs, point.point_id, metric, self.bound), GoOn)
+            return PAIRS
+        found = [
+            verdict_so_far(self.pairs, point.point_id, metric, self.bound)
             for point in self.arms["candidate"].points
-            for metric in self.speeds
+            for metric in self.by_process
             if self.pairs.has(point.point_id, metric.name)
-        )
+        ]
+        return min((each.more_pairs for each in found if isinstance(each, GoOn)), default=None)
 
     def _measure(self, pair: Sequence[Place]) -> None:
         """Each point in a process of either arm, the first place's arm first."""
@@ -181,3 +188,8 @@ class Measuring:
     def _log(self, line: Mapping[str, Any]) -> None:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _told(seconds: float) -> str:
+    """As --budget takes it, rounded up."""
+    return f"{math.ceil(seconds / 60)}m" if seconds > 60 else f"{math.ceil(seconds)}s"

@@ -61,24 +61,26 @@ def prepare(arm: Arm, overrides: Sequence[str], folder: Path, max_pairs: int) ->
         ValueError: the arm's code cannot be run so, in the words of that code.
     """
     arm.check_code()
-    done = arm.run(
-        "-m",
-        "bench.cli",
-        "run",
-        *overrides,
-        f"measure.num_processes={max_pairs}",
-        f"time_budget_s={_FIRST_PROCESS_ONLY_S}",
-        f"run_dir={folder}",
-    )
+    budget = f"time_budget_s={_FIRST_PROCESS_ONLY_S}"
     try:
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise ValueError(
-                f"the {arm.name}, {arm.source}, cannot run this: {last.removeprefix('error: ')}"
-            )
+        run(arm, [*overrides, f"measure.num_processes={max_pairs}", budget], folder)
         return _prepared(arm, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(arm: Arm, overrides: Sequence[str], folder: Path) -> None:
+    """`canvasbench run` of an arm's own code into a folder that is not there yet.
+
+    Raises:
+        ValueError: it cannot be run so, in the words of that code.
+    """
+    done = arm.run("-m", "bench.cli", "run", *overrides, f"run_dir={folder}")
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ValueError(
+            f"the {arm.name}, {arm.source}, cannot run this: {last.removeprefix('error: ')}"
+        )
 
 
 def _prepared(arm: Arm, folder: Path) -> Prepared:

@@ -20,14 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import pandas as pd
+
 from bench.ab.prepared import AskedPoint, Prepared
 from bench.comparison.metrics import METRICS, Tables, process_values
 from bench.merge import empty
 from bench.parquet import read_parts
 from bench.redact import redact
-from bench.shards import shards
+from bench.shards import Shard, shards
 
-SPEEDS = tuple(metric for metric in METRICS.values() if metric.is_speed)
+BY_PROCESS = tuple(metric for metric in METRICS.values() if metric.by_process)
 _TABLES = ("requests", "steps")
 _TO_END_S = 10
 
@@ -53,8 +55,8 @@ class Half:
 
 
 Measured = dict[str, float] | ProcessFailedError | None
-"""The speeds that a point has, by name, in their metric's unit; or why there are none; None where
-the other process of the pair failed."""
+"""The speeds that a point has, and its memory, by name, in their metric's unit; or why there are
+none; None where the other process of the pair failed."""
 
 
 def measure_pair(first: Half, second: Half) -> tuple[Measured, Measured]:
@@ -209,7 +211,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def values(run_folder: Path, config_hash: str, process_id: int) -> dict[str, float]:
-    """The speeds of a process, by name; those that the point does not have are missing.
+    """The speeds and peaks of memory of a process, by name; those it does not have are missing.
 
     Raises:
         ValueError: a shard's table is damaged or of a future version.
@@ -220,5 +222,17 @@ def values(run_folder: Path, config_hash: str, process_id: int) -> dict[str, flo
     for name in _TABLES:
         paths = [path for s in own if (path := s.path / f"{name}.parquet").exists()]
         tables[name] = read_parts(name, paths) if paths else empty(name)
-    found = {metric.name: process_values(metric, tables) for metric in SPEEDS}
+    tables["windows"] = pd.DataFrame([_peaks(shard) for shard in own])
+    found = {metric.name: process_values(metric, tables) for metric in BY_PROCESS}
     return {name: float(value[0]) for name, value in found.items() if value is not None}
+
+
+def _peaks(shard: Shard) -> dict[str, int | None]:
+    """A row of `windows` from what a shard notes, which older versions' shards do, too."""
+    note = shard.note()
+    device = note.get("device_memory") or {}
+    return {
+        "process_id": shard.key.process_id,
+        "peak_rss_bytes": note.get("peak_rss_bytes"),
+        "peak_device_allocated_bytes": device.get("peak_allocated_bytes"),
+    }

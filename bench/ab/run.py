@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,14 +13,16 @@ from typing import Any
 
 from bench.ab.aa_blocks import read_recorded
 from bench.ab.arm import Arm
-from bench.ab.asked import asked
+from bench.ab.asked import asked, asked_of_contents
 from bench.ab.blocks import MAX_PAIRS
+from bench.ab.contents import FOLDER, answer
 from bench.ab.held import detectable
 from bench.ab.interpreter import interpreter
 from bench.ab.judged import compared
 from bench.ab.measuring import LOOKS, PLACES_FILE, Measuring, Pairs
 from bench.ab.prepared import Prepared, prepare
 from bench.ab.source import Source, source
+from bench.budget import Budget
 from bench.comparison import Comparison, ExitCode
 from bench.comparison.metrics import Metric, chosen
 from bench.merge import publish_tables
@@ -33,6 +36,8 @@ DEFAULT_METRICS = (
     "decode_ms",
     "delivered_tok_per_s",
     "decode_tok_per_s",
+    "peak_rss_bytes",
+    "peak_device_allocated_bytes",
     "steps_per_canvas",
     "accuracy",
 )
@@ -74,7 +79,8 @@ class Found:
 
     Attributes:
         held: by point and metric, what recorded A/A blocks say is detectable; empty without them.
-        out: holds ab.json (the plan), places.jsonl and a run folder an arm.
+        out: holds ab.json (the plan), places.jsonl, a run folder an arm, and in `contents` one of
+            more prompts.
         stopped: why no more pairs were measured.
         failures: processes that failed and whatever else went wrong; with one, nothing passes.
     """
@@ -107,9 +113,7 @@ def run_ab(top: Path, wanted: Wanted, say: Callable[[str], None]) -> Found:
     Raises:
         ValueError: anything the user can cause; nothing was measured then.
     """
-    metrics = chosen(None if wanted.metrics is None else list(wanted.metrics))
-    if wanted.metrics is None:
-        metrics = chosen(list(DEFAULT_METRICS))
+    metrics = chosen(list(wanted.metrics or DEFAULT_METRICS))
     if not 0 < wanted.bound < 1:
         raise ValueError(f"bound {wanted.bound:g} must lie between 0 and 1: 0.02 is 2 %")
     if wanted.budget_s <= 0:
@@ -125,28 +129,33 @@ def run_ab(top: Path, wanted: Wanted, say: Callable[[str], None]) -> Found:
             for name, revision in zip(_NAMES, (wanted.base, wanted.candidate), strict=True)
         }
         say(f"baseline {arms['baseline'].source}, candidate {arms['candidate'].source}")
-        begin = time.monotonic()
+        begin, budget = time.monotonic(), Budget(wanted.budget_s)
+        code = {name: arm.source.content() for name, arm in arms.items()}
         scratch = Path(open_.enter_context(tempfile.TemporaryDirectory(prefix="canvasbench-ab-")))
         prepared = {
             name: prepare(arm, overrides, scratch / name, MAX_PAIRS) for name, arm in arms.items()
         }
         _check_same_points(prepared)
-        speeds = [metric for metric in metrics if metric.is_speed]
+        by_process = [metric for metric in metrics if metric.by_process]
         held = {}
         if recorded is not None:
-            held = detectable(recorded, prepared["candidate"], speeds, wanted.bound)
+            held = detectable(recorded, prepared["candidate"], by_process, wanted.bound)
+        more = None if by_process == metrics else asked_of_contents(wanted.overrides)
+        if more is not None:
+            answer(arms, more, scratch / FOLDER)
         out = _made(path)
-        plan = _plan(wanted, arms, metrics, prepared)
-        contents = {name: arm.source.content() for name, arm in arms.items()}
+        if more is not None:
+            shutil.move(scratch / FOLDER, out / FOLDER)
+        plan = _plan(wanted, arms, metrics, prepared, more)
         (out / "ab.json").write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
         pairs = Pairs()
         with _run_folders(out, prepared, plan) as folders:
             stopped = Measuring(
                 arms=prepared,
                 folders=folders,
-                speeds=speeds,
+                by_process=by_process,
                 bound=wanted.bound,
-                deadline_s=begin + wanted.budget_s,
+                budget=budget,
                 seed=wanted.seed,
                 log=out / PLACES_FILE,
                 say=say,
@@ -156,7 +165,7 @@ def run_ab(top: Path, wanted: Wanted, say: Callable[[str], None]) -> Found:
         failures += [
             f"the {name}, {arm.source}, was changed while it was measured"
             for name, arm in arms.items()
-            if arm.source.content() != contents[name]
+            if arm.source.content() != code[name]
         ]
         return Found(
             comparison=compared(
@@ -164,6 +173,7 @@ def run_ab(top: Path, wanted: Wanted, say: Callable[[str], None]) -> Found:
                 metrics,
                 wanted.bound,
                 pairs,
+                contents=None if more is None else out / FOLDER,
                 stopped=stopped,
                 same_code=_same_code(arms),
             ),
@@ -214,6 +224,7 @@ def _plan(
     arms: Mapping[str, Arm],
     metrics: Sequence[Metric],
     prepared: Mapping[str, Prepared],
+    more: Sequence[str] | None,
 ) -> dict[str, Any]:
     """What is fixed before the first measurement, and its hash."""
     plan = {
@@ -223,6 +234,7 @@ def _plan(
         "looks": list(LOOKS),
         "budget_s": wanted.budget_s,
         "overrides": [redact(each) for each in wanted.overrides],
+        "contents": None if more is None else [redact(each) for each in more],
         "seed": wanted.seed,
         "config_hashes": {
             name: {point.point_id: point.config_hash for point in own.points}

@@ -12,10 +12,10 @@ from bench.comparison.show import (
     metrics_table,
     point_lines,
     reason_lines,
-    screen,
     verdict_line,
 )
 from bench.gate import Decided, by_verdicts
+from bench.screen import screen
 from bench.stats import Status
 
 
@@ -50,8 +50,8 @@ def method_lines(found: Found) -> list[str]:
     return [
         f"{found.pairs} pairs in ABBA blocks of fresh processes, {found.wall_s / 60:.1f} min:"
         f" {found.stopped}.",
-        f"Speeds by pairs, looked at after {looks} (5 % spent over all looks), contents by prompt;"
-        f" p adjusted over {found.comparison.family} tests (Benjamini-Hochberg).",
+        f"Speeds and memory by pairs, looked at after {looks} (5 % spent over all looks), contents"
+        f" by prompt; p adjusted over {found.comparison.family} tests (Benjamini-Hochberg).",
         *held,
         f"Kept in {found.out}: plan {found.plan['sha256'][:12]}, runs baseline and candidate.",
     ]

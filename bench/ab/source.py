@@ -1,7 +1,6 @@
 """The code of an arm: the checkout as it is, or a revision in a git worktree of its own."""
 
 import contextlib
-import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -9,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.code_state import content, is_dirty
 from bench.interruption import ended_like_interrupted
 
 
@@ -18,7 +18,8 @@ class Source:
 
     Attributes:
         name: as it was asked for, or `the checkout`.
-        dirty: whether it holds changes that the commit does not.
+        dirty: whether its code holds changes that the commit does not (`bench.code_state`), or
+            git does not tell.
     """
 
     name: str
@@ -27,9 +28,8 @@ class Source:
     dirty: bool
 
     def content(self) -> str:
-        """A hash of the commit and of the changes to files that git knows."""
-        told = (_git(self.tree, "rev-parse", "HEAD"), _git(self.tree, "diff", "HEAD"))
-        return hashlib.sha256(repr(told).encode()).hexdigest()
+        """A hash of the code as it is now."""
+        return content(self.tree)
 
     def __str__(self) -> str:
         changed = ", with uncommitted changes" if self.dirty else ""
@@ -63,8 +63,7 @@ def source(top: Path, revision: str | None) -> Iterator[Source]:
     commit = commit_of(top, "HEAD" if revision is None else revision)
     with ended_like_interrupted():
         if revision is None:
-            changes = _git(top, "status", "--porcelain")
-            yield Source("the checkout", top, commit, dirty=bool(changes))
+            yield Source("the checkout", top, commit, dirty=is_dirty(top) is not False)
             return
         with _worktree(top, revision, commit) as tree:
             yield Source(revision, tree, commit, dirty=False)

@@ -18,9 +18,6 @@ from bench.later import BEFORE, without_later
 MACHINE = ("device", "driver", "cuda", "torch", "cpu", "cores", "threads")
 """Facts of a machine; with what is run (`_WORK`) they make the fingerprint."""
 
-CODE = ("commit", "uncommitted changes", "python", "schema")
-"""Facts of the code, which changes from run to run and starts no new series."""
-
 _WORK = (
     "decoding",
     "precision",

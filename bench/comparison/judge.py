@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from bench.comparison.matching import Match, MeasuredPoint
-from bench.comparison.metrics import COMMITS, Metric, process_values, prompt_sums
+from bench.comparison.metrics import COMMITS, PEAKS, Metric, process_values, prompt_sums
 from bench.comparison.result import Judged
 from bench.phases import FUSED, SEPARATE
 from bench.stats import (
+    LEVEL,
     Better,
     HypothesisTest,
     Status,
@@ -19,7 +20,6 @@ from bench.stats import (
     unpaired_verdict,
 )
 
-_LEVEL = 0.05
 _CLOCK_SHARE = 0.005
 """Clocks that differ by less explain no difference that matters."""
 
@@ -33,7 +33,7 @@ def judge(match: Match, metrics: Sequence[Metric], bounds: Mapping[str, float]) 
     why = incomparable(match)
     found = []
     for metric in metrics:
-        judged = (_speed if metric.is_speed else _content)(match, metric, bounds[metric.name])
+        judged = (_process if metric.by_process else _content)(match, metric, bounds[metric.name])
         if judged is not None and metric.name in COMMITS and len(set(_commits(match))) > 1:
             judged = _of_one_way(judged)
         if judged is not None:
@@ -84,7 +84,7 @@ def _commits(match: Match) -> tuple[str | None, str | None]:
     return of(match.baseline), of(match.candidate)
 
 
-def _speed(match: Match, metric: Metric, bound: float) -> Judged | None:
+def _process(match: Match, metric: Metric, bound: float) -> Judged | None:
     arms = [process_values(metric, point.tables) for point in (match.candidate, match.baseline)]
     values = [
         None if arm is None else _value(point, metric, arm)
@@ -128,13 +128,15 @@ def _one_sided(metric: Metric, values: Sequence[float | None], bound: float) -> 
     if values[0] is None and values[1] is None:
         return None
     owner = "candidate" if values[1] is None else "baseline"
+    if metric.name in PEAKS:  # runs of older versions do not tell: no reason to leave all undecided
+        metric = replace(metric, better=None)
     verdict = _no_verdict(metric, (0, 0), bound, f"only the {owner} has this metric")
     return Judged(metric, values[1], values[0], verdict, None)
 
 
 def _no_verdict(metric: Metric, n: tuple[int, int], bound: float, why: str) -> Verdict:
-    test = HypothesisTest.MANN_WHITNEY if metric.is_speed else HypothesisTest.SIGN_FLIP
-    return Verdict(Status.INSUFFICIENT_DATA, None, None, test, None, *n, bound, _LEVEL, why)
+    test = HypothesisTest.MANN_WHITNEY if metric.by_process else HypothesisTest.SIGN_FLIP
+    return Verdict(Status.INSUFFICIENT_DATA, None, None, test, None, *n, bound, LEVEL, why)
 
 
 def notes(match: Match, judged: Sequence[Judged], same_code: bool) -> list[str]:
@@ -153,7 +155,7 @@ def notes(match: Match, judged: Sequence[Judged], same_code: bool) -> list[str]:
         )
     if match.baseline.dummy or match.candidate.dummy:
         found.append("random weights: contents are nobody's answer and are not compared")
-    contents = [j for j in judged if not j.metric.is_speed]
+    contents = [j for j in judged if not j.metric.by_process]
     if same_code and any(j.verdict.test is not HypothesisTest.EQUALITY for j in contents):
         found.append(
             "contents differ although code, configuration, weights, prompts and machine are the"

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bench.comparison.environment import Difference, config_differences
+from bench.comparison.metrics import PEAKS
 from bench.store import Run
 
 _ROW = ("process_id", "repeat", "request_id")
@@ -33,6 +34,7 @@ _COLUMNS = {
         "revocations",
     ),
     "steps": (*_ROW, "phase", "canvas_index", "step", "device_ms"),
+    "windows": ("process_id", *PEAKS),
 }
 """All that a comparison reads; texts, of which tables have many, take long to filter."""
 _NO_MEASUREMENT = ("run_dir", "sweep", "launcher", "time_budget_s", "stage", "stages", "experiment")

@@ -1,8 +1,9 @@
 """What is compared, and how its value is read from a point's tables.
 
 A speed has one value a process: a ratio of sums for rates, the median for the time of a forward, as
-in `points`. A content metric has a numerator and a denominator a prompt, of the first repeat of the
-first process, as all others repeat it.
+in `points`. So has memory: the most that the process held until its last repeat had ended, whatever
+else it had measured before. A content metric has a numerator and a denominator a prompt, of the
+first repeat of the first process, as all others repeat it.
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.metrics import RATES, request_times
-from bench.phases import FUSED, SEPARATE
+from bench.metrics import RATES, first_repeat, request_times
+from bench.phases import FUSED, SEPARATE, TIMED
 from bench.stats import Better, PromptSums, process_means
 
 Tables = dict[str, pd.DataFrame]
@@ -23,15 +24,24 @@ class Metric:
 
     Attributes:
         better: which way it improves; None where neither is better.
-        is_speed: judged between processes; else by prompt.
+        by_process: judged between processes; else by prompt.
         relative: an effect of it is a share of the baseline; else a difference of shares.
     """
 
     name: str
     unit: str
     better: Better | None
-    is_speed: bool
+    by_process: bool
     relative: bool = True
+
+    @property
+    def is_speed(self) -> bool:
+        """A time or a rate."""
+        return self.by_process and self.name not in PEAKS
+
+
+PEAKS = ("peak_rss_bytes", "peak_device_allocated_bytes")
+"""The most memory a process held: the processor's, and the device's where that is known."""
 
 
 METRICS = {
@@ -44,6 +54,7 @@ METRICS = {
         Metric("fused_ms", "ms", Better.LESS, True),
         Metric("prefill_ms", "ms", Better.LESS, True),
         Metric("decode_ms", "ms", Better.LESS, True),
+        *(Metric(name, "bytes", Better.LESS, True) for name in PEAKS),
         Metric("steps_per_canvas", "steps", Better.LESS, False),
         Metric("accuracy", "of prompts", Better.MORE, False, relative=False),
         Metric("tokens_per_answer", "tokens", None, False),
@@ -55,13 +66,6 @@ METRICS = {
 
 COMMITS = {"commit_ms": SEPARATE, "fused_ms": FUSED}
 """Metrics that only one way of committing has, with that way (`commit_mode` of `points`)."""
-_PHASES = {
-    "step_ms": "denoise",
-    "commit_ms": "commit",
-    "fused_ms": FUSED,
-    "prefill_ms": "prefill",
-    "decode_ms": "decode",
-}
 _CANVAS_SUMS = {
     "steps_per_canvas": ("steps", None),
     "revised_after_accept": ("revised_after_accept", "content_tokens"),
@@ -83,10 +87,13 @@ def chosen(names: list[str] | None) -> list[Metric]:
 
 
 def process_values(metric: Metric, tables: Tables) -> np.ndarray | None:
-    """(processes,) of a speed, positive, in the metric's unit; None where the point has none."""
-    if metric.name in _PHASES:
+    """(processes,) of a speed or of memory, positive, in the metric's unit; None without any."""
+    if metric.name in PEAKS:
+        peaks = tables["windows"].groupby("process_id")[metric.name].max().dropna()
+        return peaks.to_numpy(dtype=float) if len(peaks) else None
+    if metric.name in TIMED:
         steps = tables["steps"]
-        own = steps[steps["phase"] == _PHASES[metric.name]]
+        own = steps[steps["phase"] == TIMED[metric.name]]
         values = own.groupby("process_id")["device_ms"].median().to_numpy(dtype=float)
         return values if len(values) and (values > 0).all() else None
     requests = tables["requests"]
@@ -102,13 +109,13 @@ def process_values(metric: Metric, tables: Tables) -> np.ndarray | None:
 
 def prompt_sums(metric: Metric, tables: Tables) -> tuple[np.ndarray, PromptSums] | None:
     """Ids of the prompts and the metric's sums by prompt; None where the point has none."""
-    requests = _first(tables["requests"])
+    requests = first_repeat(tables["requests"])
     if metric.name == "accuracy":
         judged = requests.dropna(subset=["correct"])
         return _sums(judged["request_id"], judged["correct"].astype(float), None)
     if metric.name == "tokens_per_answer":
         return _sums(requests["request_id"], requests["delivered_tokens"], None)
-    canvases = _first(tables["canvases"])
+    canvases = first_repeat(tables["canvases"])
     top, bottom = _CANVAS_SUMS[metric.name]
     if canvases.empty or canvases[top].isna().any():
         return None
@@ -126,10 +133,3 @@ def _sums(
     if sums["bottom"].sum() <= 0:
         return None
     return sums.index.to_numpy(), PromptSums(sums["top"].to_numpy(), sums["bottom"].to_numpy())
-
-
-def _first(table: pd.DataFrame) -> pd.DataFrame:
-    """The first repeat of the first process; all others repeat its contents."""
-    if table.empty:
-        return table
-    return table[(table["repeat"] == 0) & (table["process_id"] == table["process_id"].min())]

@@ -12,11 +12,10 @@ from bench.stats import Attribution, Cause, Status, Verdict
 
 
 class ExitCode(IntEnum):
-    """Of every verb with a verdict."""
+    """Of every verb with a verdict; 2 is bad input's."""
 
     POSITIVE = 0
     NEGATIVE = 1
-    BAD_INPUT = 2
     UNDECIDED = 3
 
 
@@ -70,10 +69,19 @@ class ComparedPoint:
 
     @property
     def cause_lines(self) -> tuple[str, ...]:
-        """The causes as text; called causes only where the point has a verdict of a change."""
-        changed = any(judged.verdict.status in _CHANGES for judged in self.judged)
-        word = "cause" if changed else "moved, but not told from noise"
-        return tuple(f"{word}: {cause.text}" for cause in self.causes)
+        """The causes as text; called causes only where the point has a verdict of a change.
+
+        Elsewhere a time may have moved by noise. What is counted, forwards and tokens, has none.
+        """
+        judged = any(judged.verdict.status in _CHANGES for judged in self.judged)
+
+        def word(cause: Cause) -> str:
+            if judged:
+                return "cause"
+            counted = cause.name == "delivered_tokens" or cause.name.endswith("_forwards")
+            return "changed" if counted else "moved, but not told from noise"
+
+        return tuple(f"{word(cause)}: {cause.text}" for cause in self.causes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,13 @@ from rich.text import Text
 
 from bench.comparison import words
 from bench.comparison.result import ComparedPoint, Comparison, Judged
+from bench.screen import screen
 from bench.stats import HypothesisTest, Status
-
-_WIDTH = 100
 
 
 def print_comparison(found: Comparison, console: Console | None = None) -> None:
     """Environment, points, verdicts and causes; the verdict's line last."""
-    out = console or screen()
+    out = screen(console)
     for line in environment_lines(found):
         out.print(Text(line))
     for point in found.points:
@@ -31,13 +30,6 @@ def print_comparison(found: Comparison, console: Console | None = None) -> None:
     for line in method_lines(found):
         out.print(Text(line, style="dim"))
     out.print(Text(verdict_line(found)))
-
-
-def screen() -> Console:
-    """At most 100 columns; a log that is no terminal gets all of them."""
-    out = Console()
-    out.width = min(_WIDTH, out.width) if out.is_terminal else _WIDTH
-    return out
 
 
 def environment_lines(found: Comparison) -> list[str]:
@@ -128,8 +120,8 @@ def metrics_table(point: ComparedPoint, interval: str = "95 %") -> Table:
             found += f"\n[dim]{escape(words.test(judged))}[/dim]"
         table.add_row(
             name,
-            words.value(judged.baseline),
-            words.value(judged.candidate),
+            words.value(judged.baseline, judged.metric.unit),
+            words.value(judged.candidate, judged.metric.unit),
             found,
             words.detectable(judged),
             judged.verdict.status.value,

@@ -3,22 +3,18 @@
 Written here and not with `bench.report.style`, whose package loads the plotting library.
 """
 
-import math
-
 from bench.comparison.result import Judged
+from bench.digits import NOT_AVAILABLE, digits
 from bench.stats import HypothesisTest
 
-UNKNOWN = "n/a"
+UNKNOWN = NOT_AVAILABLE
 
 
-def value(number: float | None) -> str:
-    """Three significant digits: 1,240, 93.0, 0.0123; n/a when unknown."""
-    if number is None or not math.isfinite(number):
-        return UNKNOWN
-    if number == 0:
-        return "0"
-    rounded = float(f"{number:.3g}")
-    return f"{rounded:,.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"
+def value(number: float | None, unit: str = "") -> str:
+    """Three significant digits: 1,240, 93.0, 0.0123; 463 MiB of bytes; n/a when unknown."""
+    if number is not None and unit == "bytes":
+        return f"{digits(number / 2**20)} MiB"
+    return digits(number)
 
 
 def effect(judged: Judged) -> str:
@@ -40,7 +36,7 @@ def test(judged: Judged) -> str:
     """mann_whitney p 0.0002, n 8 and 8."""
     verdict = judged.verdict
     unit = "prompts"
-    if judged.metric.is_speed:
+    if judged.metric.by_process:
         unit = "pairs" if verdict.test is HypothesisTest.SIGN_FLIP else "processes"
     n = f"{verdict.n}" if verdict.n == verdict.n_baseline else f"{verdict.n_baseline}, {verdict.n}"
     p = "" if verdict.p_value is None else f" p {p_value(verdict.p_value)}"

@@ -141,12 +141,12 @@ def _lacking(gate: Gate, judged: Judged, elsewhere: str, changed: str) -> str | 
     verdict = judged.verdict
     if changed:
         return f"configurations differ ({changed}); may_differ: [config] can allow it"
-    if judged.metric.is_speed and elsewhere:
-        return f"times of different machines ({elsewhere}); may_differ can allow it"
-    least = gate.min_processes if judged.metric.is_speed else gate.min_prompts
+    if judged.metric.by_process and elsewhere:
+        return f"numbers of different machines ({elsewhere}); may_differ can allow it"
+    least = gate.min_processes if judged.metric.by_process else gate.min_prompts
     n = min(verdict.n, verdict.n_baseline)
     if n < least and verdict.test is not HypothesisTest.EQUALITY:
-        unit = "processes" if judged.metric.is_speed else "prompts"
+        unit = "processes" if judged.metric.by_process else "prompts"
         return f"{n} {unit}; the gate asks for {least}"
     return None
 

@@ -7,6 +7,7 @@ gate that was changed to let a change pass shows. Only metrics it names decide.
     metrics:
       delivered_tok_per_s: {bound: 0.05}
       step_ms: {bound: 0.03}
+      peak_rss_bytes: {bound: 0.05}
       steps_per_canvas: {bound: 0.01}
       accuracy: {bound: 0.02}
     points: [diffusion-bf16, autoregressive-bf16]   # all that both runs have, if left out

@@ -31,6 +31,7 @@ def junit(decided: Decided) -> str:
         ("baseline", decided.comparison.baseline.name),
         ("candidate", decided.comparison.candidate.name),
         *((f"differs: {d.name}", str(d)) for d in decided.comparison.environment),
+        *((f"note on {p.point_id}", note) for p in decided.comparison.points for note in p.notes),
     ):
         given = {"name": _text(name), "value": _text(value)}
         ElementTree.SubElement(properties, "property", given)

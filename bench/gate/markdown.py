@@ -22,6 +22,9 @@ def markdown(decided: Decided) -> str:
         if point.config:
             told = "; ".join(_cell(str(difference)) for difference in point.config)
             parts += ["", f"**Configurations of {_cell(point.point_id)} differ**: {told}."]
+        if point.notes:
+            notes = [_cell(f"Note on {point.point_id}: {note}") for note in point.notes]
+            parts += ["", *(f"- {note}" for note in notes)]
     parts += ["", _row([*_HEADER, "test", "decision"])]
     parts.append("|---|---|--:|--:|--:|--:|--:|---|---|")
     parts += [_row(_cells(decision)) for decision in decided.decisions]
@@ -43,8 +46,8 @@ def _cells(decision: Decision) -> list[str]:
     return [
         decision.point_id,
         f"{decision.metric} ({judged.metric.unit})",
-        words.value(judged.baseline),
-        words.value(judged.candidate),
+        words.value(judged.baseline, judged.metric.unit),
+        words.value(judged.candidate, judged.metric.unit),
         words.effect(judged),
         f"{100 * judged.verdict.bound:g} {unit}",
         words.detectable(judged),

@@ -6,6 +6,7 @@ from bench.gate.decide import Decided
 from bench.gate.junit import junit as as_junit
 from bench.gate.markdown import markdown as as_markdown
 from bench.gate.show import annotations
+from bench.writing import write_text
 
 
 def publish(decided: Decided, *, markdown: Path | None, junit: Path | None, github: bool) -> None:
@@ -18,11 +19,4 @@ def publish(decided: Decided, *, markdown: Path | None, junit: Path | None, gith
         print("\n".join(annotations(decided)))
     for path, text in ((markdown, as_markdown), (junit, as_junit)):
         if path is not None:
-            _write(path, text(decided))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror}") from error
+            write_text(path, text(decided))

@@ -4,15 +4,16 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.comparison import words
-from bench.comparison.show import environment_lines, point_lines, screen
+from bench.comparison.show import environment_lines, point_lines
 from bench.gate.decide import Decided, Decision, Outcome
+from bench.screen import screen
 
 _COMMANDS = {Outcome.FAILED: "error", Outcome.UNDECIDED: "error", Outcome.WARNED: "warning"}
 
 
 def print_decided(decided: Decided, console: Console | None = None) -> None:
     """The gate and its hash, what differs, every decision, the causes; the outcome last."""
-    out = console or screen()
+    out = screen(console)
     for line in lines(decided):
         out.print(Text(line))
 
@@ -40,10 +41,12 @@ def values(decision: Decision) -> str:
     judged = decision.judged
     if judged is None:
         return ""
-    bound = 100 * judged.verdict.bound
+    bound, of = 100 * judged.verdict.bound, judged.metric.unit
+    arms = " -> ".join(words.value(each, of) for each in (judged.baseline, judged.candidate))
+    told = arms if of == "bytes" else f"{arms} {of}"
     unit = "%" if judged.metric.relative else "pt"
     return (
-        f"{words.value(judged.baseline)} -> {words.value(judged.candidate)} {judged.metric.unit}, "
+        f"{told}, "
         f"{words.effect(judged)}, bound {bound:g} {unit}, "
         f"detectable {words.detectable(judged)}, {words.test(judged)}"
     )
@@ -72,8 +75,13 @@ def headline(decided: Decided) -> str:
 
 
 def annotations(decided: Decided) -> list[str]:
-    """GitHub workflow commands, one for each metric that did not pass and a notice of the rest."""
+    """GitHub workflow commands: what limits a point's numbers, each metric that did not pass, and
+    the outcome."""
     found = []
+    for point in decided.comparison.points:
+        if point.notes:
+            title, text = f"notes on {point.point_id}", "\n".join(point.notes)
+            found.append(f"::notice title={_property(title)}::{_data(text)}")
     for decision in decided.decisions:
         command = _COMMANDS.get(decision.outcome)
         if command is None:

@@ -6,12 +6,11 @@ steps, revisions and answers by prompt, kept beside the code, the first is known
 
 from collections.abc import Sequence
 
-from bench.golden.check import BOUND, CheckedGolden, CheckedPoint, check
+from bench.golden.check import CheckedGolden, CheckedPoint, check
 from bench.golden.files import Golden, collected, read_golden, write_golden
 from bench.golden.show import as_json, print_checked
 
 __all__ = [
-    "BOUND",
     "CheckedGolden",
     "CheckedPoint",
     "Golden",

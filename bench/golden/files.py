@@ -14,6 +14,7 @@ from typing import Any
 from bench.comparison.metrics import METRICS, prompt_sums
 from bench.golden.table import COLUMNS, Answer, Facts, GoldenPoint, golden_points
 from bench.store import Run
+from bench.writing import writing
 
 VERSION = 1
 _INDEX = "golden.json"
@@ -85,7 +86,7 @@ def write_golden(golden: Golden, folder: Path) -> list[Path]:
         },
     }
     files[_INDEX] = json.dumps(index, indent=2, allow_nan=False) + "\n"
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name in _table_names(folder) - set(files):
             (folder / name).unlink(missing_ok=True)
@@ -93,8 +94,6 @@ def write_golden(golden: Golden, folder: Path) -> list[Path]:
             part = folder / f"{name}.part"
             part.write_text(text, encoding="utf-8")
             part.replace(folder / name)
-    except OSError as error:
-        raise ValueError(f"golden {folder} cannot be written: {error.strerror}") from error
     return [folder / name for name in files]
 
 
@@ -162,7 +161,7 @@ def _figures(point: GoldenPoint) -> dict[str, float | None]:
     tables = point.measured().tables
     figures: dict[str, float | None] = {}
     for metric in METRICS.values():
-        if not metric.is_speed:
+        if not metric.by_process:
             found = prompt_sums(metric, tables)
             figures[metric.name] = None if found is None else round(found[1].ratio, 6)
     return figures

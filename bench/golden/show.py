@@ -1,6 +1,7 @@
 """A check in a terminal: the machine first, a sentence on denoising, then the prompts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -9,8 +10,8 @@ from rich.text import Text
 from bench.comparison import Judged, words
 from bench.comparison.environment import Difference
 from bench.comparison.result import judged_json
-from bench.comparison.show import screen
-from bench.golden.check import CheckedGolden, CheckedPoint, Way
+from bench.golden.check import Changed, CheckedGolden, CheckedPoint, Way
+from bench.screen import screen
 from bench.stats import HypothesisTest, Status
 
 _NAMED = 5
@@ -18,15 +19,13 @@ _DENOISING = {
     Status.REGRESSION: "denoises longer",
     Status.IMPROVEMENT: "denoises shorter",
     Status.EQUIVALENT: "denoises as long, within the bound",
-    Status.AMBIGUOUS: "may denoise longer or not: it cannot be told",
-    Status.INSUFFICIENT_DATA: "may denoise longer or not: it cannot be told",
 }
 _SLOWER = "a run that became slower has slower kernels or more host time"
 
 
 def print_checked(found: CheckedGolden, console: Console | None = None) -> None:
     """Every point, what changed in it, and the verdict's line last."""
-    out = console or screen()
+    out = screen(console)
     for line in lines(found):
         out.print(Text(line))
 
@@ -77,7 +76,12 @@ def _denoising(point: CheckedPoint) -> str:
         return "answers otherwise"
     if not any(each.name == "steps" for prompt in point.changed for each in prompt.differences):
         return "denoises as long, and differs otherwise"
-    return _DENOISING[steps.verdict.status]
+    verdict = steps.verdict
+    if verdict.status in _DENOISING:
+        return _DENOISING[verdict.status]
+    if verdict.interval is not None and verdict.interval[1] < verdict.bound:
+        return "does not denoise longer; whether shorter by more than the bound cannot be told"
+    return "may denoise longer or not: it cannot be told"
 
 
 def as_json(found: CheckedGolden) -> dict[str, Any]:
@@ -107,7 +111,7 @@ def _point(point: CheckedPoint) -> Iterator[str]:
         return
     bound = "".join({f"; bound {100 * j.verdict.bound:g} % or points" for j in point.judged})
     yield f"  {said(point)}; {len(point.changed)} of {point.prompts} prompts have changed{bound}"
-    if (steps := point.steps) is not None and steps.distance:
+    if (steps := point.steps) is not None:
         yield (
             f"  steps by prompt: mean {steps.mean_shift:+.3g}, median {steps.median_shift:+.3g};"
             f" Cliff's delta {steps.cliffs_delta:+.2f}"
@@ -116,9 +120,13 @@ def _point(point: CheckedPoint) -> Iterator[str]:
     yield from (f"  {_metric(each)}" for each in point.judged if each.metric.name not in equal)
     if equal:
         yield f"  equal: {', '.join(equal)}"
-    yield from (f"  {each}" for each in point.changed[:_NAMED])
-    if len(point.changed) > _NAMED:
-        yield f"  and {len(point.changed) - _NAMED} more"
+    yield from (f"  {each}" for each in named(point.changed))
+
+
+def named(changed: Sequence[Changed]) -> list[str]:
+    """The first prompts that were answered otherwise, a line each, and how many more there are."""
+    more = len(changed) - _NAMED
+    return [*map(str, changed[:_NAMED]), *([f"and {more} more"] if more > 0 else [])]
 
 
 def _metric(judged: Judged) -> str:
@@ -135,7 +143,6 @@ def _metric(judged: Judged) -> str:
 
 
 def _plain(point: CheckedPoint) -> dict[str, Any]:
-    steps = point.steps
     return {
         "point_id": point.point_id,
         "status": point.status.value,
@@ -151,13 +158,7 @@ def _plain(point: CheckedPoint) -> dict[str, Any]:
             for each in point.changed
         ],
         "not_compared": list(point.unknown),
-        "steps_by_prompt": None
-        if steps is None
-        else {
-            "mean_shift": steps.mean_shift,
-            "median_shift": steps.median_shift,
-            "cliffs_delta": steps.cliffs_delta,
-        },
+        "steps_by_prompt": None if point.steps is None else asdict(point.steps),
         "metrics": {judged.metric.name: judged_json(judged) for judged in point.judged},
     }
 

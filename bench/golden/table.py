@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.comparison import fingerprint
 from bench.comparison.matching import MeasuredPoint
+from bench.metrics import first_repeat
 from bench.store import Run
 
 _CANVAS_FIELDS = (
@@ -174,8 +175,6 @@ def _count(value: Any) -> int | None:
 
 
 def _first(table: pd.DataFrame | None, config_hash: str) -> pd.DataFrame:
-    """A point's rows of the first repeat of its first process; all others repeat its contents."""
     if table is None:
         return pd.DataFrame()
-    own = table[table["config_hash"] == config_hash]
-    return own[(own["repeat"] == 0) & (own["process_id"] == own["process_id"].min())]
+    return first_repeat(table[table["config_hash"] == config_hash])

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bench.comparison.environment import digest, environment, fingerprint
+from bench.comparison.metrics import PEAKS
 from bench.comparison.sources import opened
 from bench.stats import Better
 from bench.store import Run
@@ -41,6 +42,7 @@ SERIES: dict[str, tuple[str, Better | None]] = {
     "repaired_share": ("share", Better.MORE),
     "host_share": ("share", Better.LESS),
     "joules_per_token": ("J", Better.LESS),
+    **dict.fromkeys(PEAKS, ("bytes", Better.LESS)),
     "argmax_flip_rate": ("a step and token", None),
     "revocations_per_token": ("a token", None),
     "revised_after_accept": ("a token", None),
@@ -80,6 +82,10 @@ class Entry:
     dirty: str | None
     host: str | None
     points: tuple[PointEntry, ...]
+
+    @property
+    def valid_points(self) -> list[PointEntry]:
+        return [point for point in self.points if point.validity != "invalid"]
 
     @property
     def time(self) -> datetime:

@@ -19,6 +19,7 @@ import yaml
 from bench.history.entry import SERIES, Entry, Figure, PointEntry
 from bench.history.folder import History, read_history
 from bench.stats import Better
+from bench.writing import writing
 
 _ATTRIBUTES = ("commit", "run", "host")
 _DIRECTIONS = {Better.MORE: 1, Better.LESS: -1}
@@ -41,12 +42,10 @@ def export(folder: Path, form: str, into: Path) -> list[Path]:
     if form not in FORMATS:
         raise ValueError(f"format {form!r} is unknown; valid: {', '.join(FORMATS)}")
     files = FORMATS[form](read_history(folder))
-    try:
+    with writing(into):
         into.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             (into / name).write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise ValueError(f"{into} cannot be written: {error.strerror}") from error
     return [into / name for name in files]
 
 
@@ -54,7 +53,7 @@ def otava(history: History) -> dict[str, str]:
     """A CSV file a series, and the otava.yaml that names them; run Otava in that folder."""
     groups: dict[str, list[tuple[Entry, PointEntry]]] = {}
     for entry in history.entries:
-        for point in _valid(entry):
+        for point in entry.valid_points:
             groups.setdefault(f"{point.point_id}.{point.fingerprint}", []).append((entry, point))
     files, tests = {}, {}
     for name, own in groups.items():
@@ -97,7 +96,7 @@ def github_action_benchmark(history: History) -> dict[str, str]:
     """customBiggerIsBetter and customSmallerIsBetter of the last run."""
     lists: dict[Better, list[dict[str, Any]]] = {Better.MORE: [], Better.LESS: []}
     last = history.entries[-1]
-    for point in _valid(last):
+    for point in last.valid_points:
         for metric, figure in point.figures.items():
             unit, better = SERIES[metric]
             if better is not None:
@@ -124,7 +123,7 @@ def bencher(history: History) -> dict[str, str]:
             for metric, figure in point.figures.items()
             if SERIES[metric][1] is not None
         }
-        for point in _valid(history.entries[-1])
+        for point in history.entries[-1].valid_points
     }
     return {"bencher.json": _json({name: own for name, own in found.items() if own})}
 
@@ -134,10 +133,6 @@ def _measure(figure: Figure) -> dict[str, float]:
     return {"value": figure.value} | {
         name: limit for name, limit in limits.items() if limit is not None
     }
-
-
-def _valid(entry: Entry) -> list[PointEntry]:
-    return [point for point in entry.points if point.validity != "invalid"]
 
 
 def _named(point: PointEntry) -> str:

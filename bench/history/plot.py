@@ -12,6 +12,7 @@ from bench.history.show import standout
 from bench.report.figures import DPI, framed, house_style, strip_frame
 from bench.report.style import INK, MUTED, decoding_colour, precision_style
 from bench.report.view import View
+from bench.writing import writing
 
 _PANEL_IN = 2.1
 _WORDS = 34
@@ -43,10 +44,8 @@ def plot_series(found: Sequence[Series], path: Path) -> None:
         grid = plot.figure.subplots(len(panels), 1, squeeze=False)
         for axes, own in zip(grid[:, 0], panels, strict=True):
             _panel(axes, own)
-        try:
+        with writing(path):
             plot.figure.savefig(path, dpi=DPI)
-        except OSError as error:
-            raise ValueError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _panel(axes: Axes, own: list[Series]) -> None:

@@ -9,16 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.comparison import words
-from bench.comparison.show import screen
 from bench.history.changes import MIN_SEGMENT
 from bench.history.series import Observation, Series
+from bench.screen import screen
 
 _SHOWN = ("device", "cpu", "driver", "cuda", "torch", "precision")
 
 
 def print_series(found: Sequence[Series], console: Console | None = None) -> None:
     """All series, then one line that says what stands out."""
-    out = console or screen()
+    out = screen(console)
     for series in found:
         out.print(Text(heading(series), style="bold"))
         for line in lines(series):

@@ -22,9 +22,11 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     slower = replace(TIMING, denoise_s=1.1 * TIMING.denoise_s)
     longer = replace(BASE, steps=[6, 10])
     variants = {
-        "plain": Variant(pace=lambda i: float(_SMALL[i])),
+        "plain": Variant(pace=lambda i: float(_SMALL[i]), is_older=True),
         "same": Variant(pace=lambda i: float(_OTHER[i])),
-        "slow": Variant(timing=slower, pace=lambda i: float(_OTHER[i])),
+        "slow": Variant(
+            timing=slower, pace=lambda i: float(_OTHER[i]), peak_rss_bytes=int(1.1 * 2**20)
+        ),
         "longer": Variant(config=longer, pace=lambda i: float(_OTHER[i])),
     }
     make_shards(folder, variants, 12)

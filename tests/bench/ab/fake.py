@@ -1,13 +1,14 @@
 """A git repository whose harness is a few lines: it answers with shards that were made beforehand.
 
-`bench.cli run` of it writes a run.json, `bench.worker` copies the shards of its tree's variant (the
-file `variant`) and adds its tree to a log. What it measures is as exact as the shards, and quick.
+`bench.cli run` of it writes a run.json, or copies the run that is of contents, `bench.worker` the
+shards of its tree's variant (the file `bench/variant`). Both add their tree to a log. What it
+measures is as exact as the shards, and quick.
 """
 
 import json
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,11 +21,13 @@ from bench.backends.simulated import (
     make_recording,
 )
 from bench.preregistration import preregister
-from bench.tables import SCHEMA_VERSION
+from bench.tables import SCHEMA_VERSION, frame
+from bench.telemetry import window_row
 from tests.bench.backends.driving import answers, prompts_of, tables_of
-from tests.bench.comparison.made import BASE, MACHINE, PROMPTS, TIMING
+from tests.bench.comparison.made import BASE, MACHINE, PROMPTS, TIMING, make_run
 
 POINT, HASH = "diffusion-fp32", "abcdefabcdef"
+CONTENT_PROMPTS = 60
 CONFIG = {
     "measure": {"num_processes": 40, "num_repeats": 1, "timeout_s": 20.0},
     "workload": {"num_prompts": 10},
@@ -36,6 +39,7 @@ _KNOBS = {
     "backend": "simulated",
     "model": "synthetic",
     "weights": "synthetic",
+    "weights_sha256": "cd" * 32,
     "device": "cpu",
     "workload": "tiny",
     "prompts_sha256": PROMPTS,
@@ -56,22 +60,26 @@ _NOTE = {
     "knobs": _KNOBS,
     "weight_bytes": {"fixed": 1, "per_expert": 0},
     "host": "host1",
-    "peak_rss_bytes": 1,
     "warmup": {"num_batches": 1, "stable": True},
     "code": {"commit": "1" * 40, "dirty": False},
     "machine": MACHINE,
 }
 _CLI = """
-import json, sys
+import json, shutil, sys
 from pathlib import Path
 tree = Path(__file__).resolve().parent.parent
-variant = (tree / "variant").read_text().strip()
-with Path(r"{log}").open("a") as log:
-    log.write(f"{{variant}} -1 {{tree}}\\n")
-if variant == "broken":
-    sys.exit("error: key 'threads' is unknown; valid: none")
+variant = (tree / "bench" / "variant").read_text().strip()
 given = dict(a.split("=", 1) for a in sys.argv[2:] if "=" in a)
 folder = Path(given["run_dir"])
+of_contents = given.get("workload.num_prompts") == "150"
+with Path(r"{log}").open("a") as log:
+    log.write(f"{{variant}} {{-2 if of_contents else -1}} {{tree}}\\n")
+if variant == "broken":
+    sys.exit("error: key 'threads' is unknown; valid: none")
+if of_contents:
+    made = Path(r"{shards}") / (variant if (Path(r"{shards}") / variant).exists() else "plain")
+    shutil.copytree(made / "contents", folder)
+    sys.exit()
 folder.mkdir()
 info = json.loads(Path(r"{run_json}").read_text())
 if variant == "future":
@@ -85,7 +93,7 @@ _WORKER = """
 import json, shutil, sys
 from pathlib import Path
 tree = Path(__file__).resolve().parent.parent
-variant = (tree / "variant").read_text().strip()
+variant = (tree / "bench" / "variant").read_text().strip()
 task = json.loads(sys.stdin.readline())
 print(json.dumps({{"kind": "ready"}}), flush=True)
 if variant == "faulty" and task["process_id"] == 3:
@@ -105,21 +113,35 @@ for order in map(json.loads, sys.stdin):
 
 @dataclass(frozen=True)
 class Variant:
-    """How the processes of a variant are: contents, times, and each process's own pace."""
+    """How the processes of a variant are: contents, times, and each process's own pace.
+
+    Attributes:
+        is_older: its tables do not tell of memory; the notes of its shards do.
+    """
 
     config: SyntheticConfig = field(default_factory=lambda: BASE)
     timing: ChosenTiming = field(default_factory=lambda: TIMING)
     pace: Callable[[int], float] = lambda process_id: 1.0
+    peak_rss_bytes: int = 2**20
+    is_older: bool = False
 
 
 def make_shards(folder: Path, variants: Mapping[str, Variant], num_processes: int) -> None:
-    """The shards of every variant's processes, in a folder each."""
+    """The shards of every variant's processes, in a folder each, and its run of contents."""
     for name, variant in variants.items():
+        make_run(
+            folder / name / "contents",
+            config=replace(variant.config, num_prompts=CONTENT_PROMPTS),
+            point_id=POINT,
+            precision="fp32",
+            weights_sha256=_KNOBS["weights_sha256"],
+        )
         tables = _tables(variant)
         for process_id in range(num_processes):
             shard = folder / name / "shards" / f"{HASH}-p{process_id:03}-r000"
             shard.mkdir(parents=True)
-            (shard / "shard.json").write_text(json.dumps(_NOTE))
+            note = _NOTE | {"peak_rss_bytes": variant.peak_rss_bytes}
+            (shard / "shard.json").write_text(json.dumps(note))
             for table, rows in tables.items():
                 times = [c for c in rows if c.endswith(("_s", "_ms")) and rows[c].dtype == float]
                 own = rows.assign(process_id=process_id, **(rows[times] * variant.pace(process_id)))
@@ -133,19 +155,24 @@ def _tables(variant: Variant) -> dict[str, pd.DataFrame]:
     session = SimulatedSession(recording, variant.timing, clock=VirtualClock())
     tables = tables_of(session, prompts, answers(session, prompts))
     keys = {"config_hash": HASH, "point_id": POINT, "host": "host1"}
-    return {name: tables[name].assign(**keys) for name in ("requests", "canvases", "steps")}
+    found = {name: tables[name].assign(**keys) for name in ("requests", "canvases", "steps")}
+    if variant.is_older:
+        return found
+    place = {"process_id": 0, "repeat": 0, "peak_rss_bytes": variant.peak_rss_bytes}
+    window = window_row([], 0.0, 1.0, gpu=False) | place
+    return found | {"windows": frame("windows", [window], keys)}
 
 
 @dataclass(frozen=True)
 class Repository:
-    """The repository, and the log of what ran: variant, process (-1 untimed) and tree of each."""
+    """The repository, and the log of what ran: variant, process (-1 untimed, -2 contents), tree."""
 
     path: Path
     log: Path
 
     def commit(self, variant: str, **files: str) -> str:
         """A commit of another variant."""
-        (self.path / "variant").write_text(variant)
+        (self.path / "bench/variant").write_text(variant)
         for name, text in files.items():
             (self.path / name.replace("__", ".")).write_text(text)
         self.git("add", "-A")

@@ -8,7 +8,7 @@ import pytest
 
 from bench.ab import interpreter as environments
 from bench.ab.arm import Arm
-from bench.ab.asked import asked, defaults
+from bench.ab.asked import asked, asked_of_contents, defaults
 from bench.ab.commands import seconds
 from bench.ab.interpreter import interpreter, requirements
 from bench.ab.source import Source, checkout, commit_of, source
@@ -22,7 +22,7 @@ _PROJECT = '[project]\nname = "x"\ndependencies = ["numpy>=2"]\n'
 def test_a_worktree_holds_the_revision_and_is_removed(repository: Repository) -> None:
     repository.commit("slow")
     with source(repository.path, "HEAD~1") as base:
-        assert (base.tree / "variant").read_text() == "plain"
+        assert (base.tree / "bench/variant").read_text() == "plain"
         assert (base.commit, base.dirty) == (repository.git("rev-parse", "HEAD~1"), False)
         assert repository.worktrees == 2
     assert not base.tree.exists()
@@ -42,10 +42,36 @@ def test_a_worktree_is_removed_whatever_happens(
 def test_the_checkout_is_taken_as_it_is(repository: Repository) -> None:
     with source(repository.path, None) as clean:
         assert (clean.tree, clean.dirty) == (repository.path, False)
-    (repository.path / "variant").write_text("slow")
+    (repository.path / "bench/variant").write_text("slow")
     with source(repository.path, None) as dirty:
         assert dirty.dirty
         assert "with uncommitted changes" in str(dirty)
+
+
+def test_an_arm_changes_with_its_code_alone(repository: Repository) -> None:
+    """By the rule of every run's provenance: a recording written beside the code is no change."""
+    with source(repository.path, None) as arm:
+        before = arm.content()
+        (repository.path / "notes.md").write_text("new")
+        (repository.path / ".gitignore").write_text("__pycache__/\nresults/runs/\n")
+        with source(repository.path, None) as again:
+            assert not again.dirty
+        assert arm.content() == before
+        new = repository.path / "bench" / "new.py"
+        new.write_text("a = 1")
+        with source(repository.path, None) as again:
+            assert again.dirty
+        added = arm.content()
+        new.write_text("a = 2")
+        assert len({before, added, arm.content()}) == 3
+
+
+def test_a_checkout_of_which_git_does_not_tell_counts_as_changed(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.code_state.git", lambda *given: None)
+    with source(repository.path, None) as arm:
+        assert arm.dirty
 
 
 def test_a_missing_revision_is_one_clear_line(repository: Repository, tmp_path: Path) -> None:
@@ -196,6 +222,15 @@ def test_overrides_take_the_place_of_defaults() -> None:
 
 def test_an_experiment_takes_the_place_of_all_defaults() -> None:
     assert asked(["experiment=step_cap"]) == ["experiment=step_cap"]
+
+
+def test_contents_are_asked_of_more_prompts_unless_prompts_are_chosen() -> None:
+    found = dict(each.split("=", 1) for each in (asked_of_contents(["precision=bf16"]) or [])[1:])
+    assert int(found["workload.num_prompts"]) > int(defaults()["workload.num_prompts"])
+    assert (found["measure.num_processes"], found["measure.num_repeats"]) == ("1", "1")
+    assert (found["precision"], found["model"]) == ("bf16", "tiny-diffusion")
+    for chosen in ("workload.num_prompts=32", "workload=tiny_hard", "experiment=step_cap"):
+        assert asked_of_contents([chosen]) is None
 
 
 @pytest.mark.parametrize("wrong", ["--bas=HEAD", "precision", "=1"])

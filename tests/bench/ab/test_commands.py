@@ -16,7 +16,11 @@ from tests.bench.comparison.command import Command, alone
 @pytest.fixture
 def one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time for no more."""
-    monkeypatch.setattr(Measuring, "_late", lambda self: self.pairs.blocks == 1)
+
+    def late(self: Measuring, more_pairs: int) -> str | None:
+        return "the budget is spent" if self.pairs.blocks == 1 else None
+
+    monkeypatch.setattr(Measuring, "_late", late)
 
 
 def test_help_says_what_there_is(canvasbench: Command, tmp_path: Path) -> None:
@@ -29,12 +33,13 @@ def test_help_says_what_there_is(canvasbench: Command, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("one_block")
 def test_more_steps_are_caught_named_and_told(repository: Repository, canvasbench: Command) -> None:
     """By prompt, so that one block is enough; and changes need not be committed."""
-    (repository.path / "variant").write_text("longer")
+    (repository.path / "bench/variant").write_text("longer")
     ci = ("--markdown", "ci.md", "--junit", "ci.xml", "--github")
     done = canvasbench("ab", "--base", "HEAD", "--out", "out", *ci, cwd=repository.path)
     assert done.returncode == 1
     assert re.search(r"cause: denoise forwards \+.* %.*, mostly steps a canvas", done.stdout)
-    assert "step_ms, delivered_tok_per_s, decode_tok_per_s: INSUFFICIENT_DATA: 2 pai" in done.stdout
+    open_ = "step_ms, delivered_tok_per_s, decode_tok_per_s, peak_rss_bytes: INSUFFICIENT_DATA: 2"
+    assert open_ in done.stdout
     assert "2 pairs in ABBA blocks of fresh processes" in done.stdout
     assert f"\nREGRESSION: {POINT} steps_per_canvas\n" in done.stdout
     assert f"::error title=steps_per_canvas of {POINT}%3A failed::REGRESSION" in done.stdout
@@ -42,6 +47,15 @@ def test_more_steps_are_caught_named_and_told(repository: Repository, canvasbenc
     assert (plan["baseline"]["dirty"], plan["candidate"]["dirty"]) == (False, True)
     assert plan["sha256"][:12] in (repository.path / "ci.md").read_text()
     assert "mostly steps a canvas" in (repository.path / "ci.xml").read_text()
+    named = "60 of 60 prompts are answered otherwise"
+    assert f"note: {named}\nnote: prompt 0 (" in done.stdout
+    for told in (
+        done.stdout,
+        *((repository.path / f"ci.{end}").read_text() for end in ("md", "xml")),
+    ):
+        assert told.count(named) >= 1
+    assert f"::notice title=notes on {POINT}::" in done.stdout
+    assert (repository.path / "out" / "contents" / "candidate" / "requests.parquet").exists()
 
 
 def test_json_is_all_that_is_printed(

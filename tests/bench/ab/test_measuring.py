@@ -1,10 +1,18 @@
 """Pairs of processes, their log-ratios, and when they have told enough."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from bench.ab.blocks import block_orders
-from bench.ab.measuring import Pairs, verdict_so_far
+from bench.ab.arm import Arm
+from bench.ab.blocks import Place, block_orders
+from bench.ab.measuring import Measuring, Pairs, verdict_so_far
+from bench.ab.prepared import AskedPoint, Prepared
+from bench.ab.source import Source
+from bench.budget import Budget
 from bench.comparison.metrics import METRICS
 from bench.stats import GoOn, Status, Verdict
 
@@ -66,3 +74,54 @@ def test_blocks_are_abba_or_baab_and_pairs_are_neighbours() -> None:
         assert [place.pair for place in block] == [2 * number, 2 * number, *[2 * number + 1] * 2]
     starts = [block[0].is_candidate for block in blocks]
     assert 15 < sum(starts) < 35
+
+
+@dataclass
+class Blocks:
+    """Blocks of which each takes 20 s by its own clock, and no metric ever has a verdict."""
+
+    patch: pytest.MonkeyPatch
+    seconds: float = 0.0
+
+    def measured(self, budget_s: float) -> Measuring:
+        self.patch.setattr("time.monotonic", lambda: self.seconds)
+        point = AskedPoint("p", "hash", {})
+        arm = Arm("candidate", Source("here", Path(), "0" * 40, dirty=False), Path("python"))
+        made = Measuring(
+            arms={"candidate": Prepared(arm, (point,), {})},
+            folders={},
+            by_process=[STEP],
+            bound=0.02,
+            budget=Budget(budget_s, _begin=0.0),
+            seed=0,
+            log=Path("log"),
+            say=lambda line: None,
+        )
+
+        def measure(self_: Measuring, pair: Sequence[Place]) -> None:
+            self.seconds += 10
+            for arm, value in (
+                ("baseline", 1.0),
+                ("candidate", 1.2 if pair[0].pair % 2 else 1 / 1.2),
+            ):
+                made.pairs.add(arm, "p", pair[0].pair, {"step_ms": value})
+
+        self.patch.setattr(Measuring, "_measure", measure)
+        return made
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "pairs", "stopped"),
+    [
+        (99, 2, "the next look is out of reach: 10 pairs need --budget 2m"),
+        (101, 10, "the next look is out of reach: 20 pairs need --budget 4m"),
+        (1000, 40, "every metric has its verdict"),
+    ],
+)
+def test_no_time_goes_into_pairs_that_no_look_will_see(
+    monkeypatch: pytest.MonkeyPatch, budget_s: float, pairs: int, stopped: str
+) -> None:
+    """A block is two pairs and 20 s; looks are at 10, 20, 30 and 40 pairs."""
+    measuring = Blocks(monkeypatch).measured(budget_s)
+    assert measuring.run() == stopped
+    assert 2 * measuring.pairs.blocks == pairs

@@ -38,6 +38,7 @@ def test_a_batch_holds_every_place_of_every_block(repository: Repository, tmp_pa
         "step_ms",
         "commit_ms",
         "prefill_ms",
+        "peak_rss_bytes",
     }
     for column, value in {
         "batch": "one",
@@ -77,7 +78,7 @@ def test_a_checkout_that_is_edited_meanwhile_ends_a_recording(
 
     def editing(first: Half, second: Half) -> tuple[Measured, Measured]:
         if first.process_id == 3:
-            (repository.path / "variant").write_text("same")
+            (repository.path / "bench/variant").write_text("same")
         return measure(first, second)
 
     monkeypatch.setattr(recording, "measure_pair", editing)

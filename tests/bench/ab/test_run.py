@@ -28,7 +28,11 @@ _ROOT = Path(__file__).resolve().parents[3]
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, blocks: int) -> None:
     """Lets the budget be spent then."""
-    monkeypatch.setattr(Measuring, "_late", lambda self: self.pairs.blocks == blocks)
+
+    def late(self: Measuring, more_pairs: int) -> str | None:
+        return "the budget is spent" if self.pairs.blocks == blocks else None
+
+    monkeypatch.setattr(Measuring, "_late", late)
 
 
 def status(found: Found, metric: str) -> Status:
@@ -41,13 +45,15 @@ def test_the_same_code_passes(same: Done) -> None:
     assert found.exit_code is ExitCode.POSITIVE
     assert found.pairs == 10  # no more than the first look needs
     assert found.stopped == "every metric has its verdict"
-    for metric in ("step_ms", "delivered_tok_per_s", "steps_per_canvas", "accuracy"):
+    speeds = ("step_ms", "delivered_tok_per_s", "peak_rss_bytes")
+    for metric in (*speeds, "steps_per_canvas", "accuracy"):
         assert status(found, metric) is Status.EQUIVALENT
 
 
 def test_each_arm_runs_its_own_code_in_turn(same: Done) -> None:
-    warmed, ran = same.repository.ran[:2], same.repository.ran[2:]
-    assert [(variant, number) for variant, number, _ in warmed] == [("plain", -1), ("same", -1)]
+    warmed, ran = same.repository.ran[:4], same.repository.ran[4:]
+    before = [(variant, number) for variant, number, _ in warmed]
+    assert before == [("plain", -1), ("same", -1), ("plain", -2), ("same", -2)]
     assert [number for _, number, _ in ran] == [i // 2 for i in range(20)]
     blocks = [[variant for variant, _, _ in ran[i : i + 4]] for i in range(0, 20, 4)]
     a, b = "plain", "same"
@@ -68,6 +74,15 @@ def test_a_slower_forward_is_caught_and_named(slow: Done) -> None:
     assert "seconds a denoise forward +" in point.cause_lines[0]
     (effect,) = (j.verdict.effect for j in point.judged if j.metric.name == "step_ms")
     assert effect == pytest.approx(0.10, abs=0.01)
+
+
+def test_more_memory_is_caught_against_a_base_that_only_notes_it(slow: Done) -> None:
+    (judged,) = (
+        j for j in slow.found.comparison.points[0].judged if j.metric.name == "peak_rss_bytes"
+    )
+    assert judged.verdict.status is Status.REGRESSION
+    assert judged.verdict.effect == pytest.approx(0.1, abs=1e-3)
+    assert judged.metric.better is not None
 
 
 def test_too_little_time_is_said(repository: Repository, tmp_path: Path) -> None:
@@ -142,7 +157,7 @@ def test_a_candidate_may_be_a_revision(repository: Repository, tmp_path: Path) -
     repository.commit("slow")
     repository.commit("broken")
     found_of(repository, tmp_path / "out", base="HEAD~2", candidate="HEAD~1", budget_s=1e-6)
-    assert [variant for variant, _, _ in repository.ran] == ["plain", "slow"]
+    assert [variant for variant, _, _ in repository.ran] == ["plain", "slow"] * 2
     assert repository.path not in {tree for _, _, tree in repository.ran}
     assert repository.worktrees == 1
 
@@ -151,7 +166,7 @@ def test_a_checkout_that_is_edited_meanwhile_never_passes(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def edit_and_end(self: Measuring) -> str:
-        (repository.path / "variant").write_text("slow")
+        (repository.path / "bench/variant").write_text("slow")
         return "edited"
 
     repository.commit("same")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bench.backends.simulated import (
     ChosenTiming,
@@ -17,7 +18,8 @@ from bench.backends.simulated import (
     VirtualClock,
     make_recording,
 )
-from bench.tables import SCHEMA_VERSION
+from bench.tables import SCHEMA_VERSION, frame
+from bench.telemetry import window_row
 from tests.bench.backends.driving import Tables, answers, prompts_of, tables_of, write_run
 
 BASE = SyntheticConfig(
@@ -83,6 +85,17 @@ def _simulated(
     return sessions[-1], tables_of(sessions[-1], prompts, records)
 
 
+def _windows(peaks: Sequence[int]) -> pd.DataFrame:
+    """Two repeats of each process, of which the second holds the most."""
+    seen = window_row([], 0.0, 1.0, gpu=False)
+    rows = [
+        seen | {"process_id": process_id, "repeat": repeat, "peak_rss_bytes": held}
+        for process_id, peak in enumerate(peaks)
+        for repeat, held in enumerate((peak // 2, peak))
+    ]
+    return frame("windows", rows, {"config_hash": "", "point_id": "", "host": ""})
+
+
 def make_run(
     folder: Path,
     *,
@@ -91,6 +104,7 @@ def make_run(
     factors: Sequence[float] = (1.0,),
     decoding: str = "diffusion",
     fused: bool = False,
+    peaks: Sequence[int] = (),
     info: dict[str, Any] | None = None,
     **row: Any,
 ) -> Path:
@@ -99,6 +113,7 @@ def make_run(
     Args:
         factors: a process each.
         fused: whether canvases are committed in the next one's first step.
+        peaks: bytes that each process held at most; not told by default.
         info: added to run.json.
         row: columns of the point's row.
     """
@@ -121,6 +136,7 @@ def make_run(
         **row,
     }
     keys = {name: known[name] for name in ("point_id", "config_hash")}
+    tables = tables | {"windows": _windows(peaks)}
     own = {name: table.assign(**keys) for name, table in tables.items()}
     write_run(folder, session, own, **known)
     told = {

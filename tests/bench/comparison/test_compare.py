@@ -58,7 +58,7 @@ def test_two_runs_of_one_commit_pass(runs: Path) -> None:
     names = {judged.metric.name for judged in point.judged}
     assert names >= {*SPEEDS, *CONTENTS}
     for judged in point.judged:
-        if judged.metric.is_speed:
+        if judged.metric.by_process:
             assert judged.verdict.test is HypothesisTest.MANN_WHITNEY
             assert (judged.verdict.n, judged.verdict.n_baseline) == (8, 8)
             assert judged.detectable is not None
@@ -126,6 +126,44 @@ def test_what_moved_within_the_noise_is_called_no_cause(runs: Path, tmp_path: Pa
     assert all(line.startswith("moved, but not told from noise: ") for line in point.cause_lines)
 
 
+def test_what_is_counted_has_no_noise(runs: Path) -> None:
+    """Where no metric has a verdict of a change, the same prompts' forwards still changed."""
+    (point,) = bench.compare(runs / "base", runs / "steps", metrics=["commit_ms"]).points
+    (line,) = point.cause_lines
+    assert line.startswith("changed: denoise forwards +")
+
+
+MIB = 2**20
+
+
+def test_a_leak_of_memory_is_a_regression(tmp_path: Path) -> None:
+    """The most that each process held, whatever its speed."""
+    drawn = [int(485 * MIB * factor) for factor in speeds(5)]
+    for name, seed, peaks in (
+        ("base", 1, drawn),
+        ("again", 2, drawn[::-1]),
+        ("leak", 3, [held + 485 * MIB for held in drawn]),
+    ):
+        make_run(tmp_path / name, factors=speeds(seed), peaks=peaks, peak_rss_bytes=max(peaks))
+    found = bench.compare(tmp_path / "base", tmp_path / "again")
+    assert found.status is status(found, "peak_rss_bytes") is Status.EQUIVALENT
+    found = bench.compare(tmp_path / "base", tmp_path / "leak")
+    assert found.exit_code is ExitCode.NEGATIVE
+    said = text(found)
+    assert "REGRESSION: diffusion-bf16 peak_rss_bytes" in said
+    assert f"peak_rss_bytes {max(drawn) / MIB:.0f} MiB" in said
+    (judged,) = (j for j in found.points[0].judged if j.metric.name == "peak_rss_bytes")
+    assert judged.verdict.effect == pytest.approx(1.0, abs=0.02)
+    assert judged.baseline == max(drawn)
+
+
+def test_memory_that_an_older_run_does_not_tell_decides_nothing(runs: Path, tmp_path: Path) -> None:
+    make_run(tmp_path / "new", factors=speeds(2), peaks=[485 * MIB] * 8)
+    found = bench.compare(runs / "base", tmp_path / "new")
+    assert status(found, "peak_rss_bytes") is Status.INSUFFICIENT_DATA
+    assert found.exit_code is ExitCode.POSITIVE
+
+
 def test_runs_of_different_sizes_have_no_false_cause(runs: Path, tmp_path: Path) -> None:
     make_run(tmp_path / "more", factors=speeds(6, n=11))
     (point,) = bench.compare(runs / "base", tmp_path / "more").points
@@ -167,6 +205,16 @@ def test_a_clock_effect_is_said(tmp_path: Path) -> None:
     assert "the mean SM clock went from 1980 to 1800 MHz; step_ms changed by" in said
     cycles = float(said.split("step_ms changed by ")[1].split(" %")[0])
     assert abs(cycles) < 0.1
+
+
+@pytest.mark.parametrize(("clock", "said"), [(1990.0, True), (1985.0, False)])
+def test_clocks_that_differ_by_half_a_percent_are_said(
+    tmp_path: Path, clock: float, said: bool
+) -> None:
+    for name, mhz in (("a", 1980.0), ("b", clock)):
+        make_run(tmp_path / name, factors=speeds(1), sm_clock_mean_mhz=mhz)
+    (point,) = bench.compare(tmp_path / "a", tmp_path / "b").points
+    assert any("mean SM clock went from 1980" in note for note in point.notes) is said
 
 
 def test_no_common_point_is_no_pass(runs: Path, tmp_path: Path) -> None:

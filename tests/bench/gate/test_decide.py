@@ -137,7 +137,7 @@ def test_times_of_another_machine_are_not_judged(runs: Path, tmp_path: Path) -> 
     found = decided(runs, "base", str(tmp_path / "b"), bounds)
     assert outcomes(found) == {"step_ms": Outcome.UNDECIDED, "steps_per_canvas": Outcome.PASSED}
     reason = found.decisions[0].reason
-    assert "times of different machines (host: host1 -> host2; torch: 2.13.0 -> 2.14.0)" in reason
+    assert "numbers of different machines (host: host1 -> host2; torch: 2.13.0 -> 2.14.0)" in reason
     allowed = decided(runs, "base", str(tmp_path / "b"), bounds, may_differ=["host", "torch"])
     assert allowed.outcome is Outcome.PASSED
 
@@ -180,6 +180,16 @@ def test_a_metric_that_must_not_change(runs: Path) -> None:
     assert decision.judged is not None
     assert decision.judged.verdict.status is Status.CHANGED
     assert found.exit_code is ExitCode.NEGATIVE
+
+
+def test_memory_can_be_gated(canvasbench: Command, tmp_path: Path) -> None:
+    (tmp_path / "gate.yaml").write_text("metrics: {peak_rss_bytes: {bound: 0.05}}")
+    for name, factor in (("base", 1.0), ("same", 1.01), ("leak", 1.2)):
+        peaks = [int(factor * 2**29 * own) for own in speeds(7)]
+        make_run(tmp_path / name, factors=speeds(1), peaks=peaks)
+    for name, code in (("same", 0), ("leak", 1)):
+        done = canvasbench("gate", "gate.yaml", "base", name, cwd=tmp_path)
+        assert (done.returncode, "peak_rss_bytes" in done.stdout) == (code, True)
 
 
 def test_markdown_says_outcome_hash_and_cause(runs: Path) -> None:

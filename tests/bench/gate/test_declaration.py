@@ -37,6 +37,7 @@ def test_the_example_of_the_documentation_is_a_gate(tmp_path: Path) -> None:
     assert dict(gate.bounds) == {
         "delivered_tok_per_s": 0.05,
         "step_ms": 0.03,
+        "peak_rss_bytes": 0.05,
         "steps_per_canvas": 0.01,
         "accuracy": 0.02,
     }

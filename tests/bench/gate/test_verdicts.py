@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.comparison import Comparison, ExitCode, compare
-from bench.gate import Outcome, by_verdicts, junit, markdown, publish
+from bench.gate import Outcome, annotations, by_verdicts, junit, markdown, publish
 from bench.stats import Status
 from tests.bench.comparison.made import TIMING, make_run, speeds
 
@@ -75,6 +75,17 @@ def test_what_has_no_better_direction_fails_nothing_but_is_said(runs: Path) -> N
     told = by_verdicts(found, **PLAN)
     assert told.exit_code is found.exit_code is ExitCode.POSITIVE
     assert told.outcome is Outcome.WARNED
+
+
+def test_what_limits_a_points_numbers_is_told_everywhere(runs: Path, tmp_path: Path) -> None:
+    """Also where everything passed."""
+    busy = {"condition": "shared", "condition_reason": "others used 75 % of the processor"}
+    make_run(tmp_path / "busy", factors=speeds(1), **busy)
+    told = by_verdicts(compare(tmp_path / "busy", runs / "again", metrics=METRICS), **PLAN)
+    assert told.exit_code is ExitCode.POSITIVE
+    note = "the baseline was shared: others used 75 % of the processor"
+    for said in (markdown(told), junit(told), "\n".join(annotations(told)).replace("%25", "%")):
+        assert note in said
 
 
 def test_publishing_writes_what_is_asked_for(

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.history import plain_series, plot_series, print_series, read_series
+from bench.history import add_run, plain_series, plot_series, print_series, read_series
 from bench.history.entry import Entry
-from bench.stats import Status
+from bench.stats import Better, Status
 from tests.bench.comparison.command import Command, Done, alone
+from tests.bench.comparison.made import make_run, speeds
 from tests.bench.history.made import METRIC, history_of, noisy
 
 SHIFTED = noisy([100.0] * 12 + [93.0] * 8, seed=1)
@@ -36,6 +37,14 @@ def test_a_change_has_a_direction(entry: Entry, tmp_path: Path) -> None:
     (series,) = read_series(tmp_path, METRIC)
     (change,) = series.changes
     assert (change.index, series.status(change)) == (12, Status.REGRESSION)
+
+
+def test_memory_has_a_series(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", factors=speeds(1), peak_rss_bytes=485 * 2**20)
+    add_run(run, tmp_path / "history")
+    (series,) = read_series(tmp_path / "history", "peak_rss_bytes")
+    assert [seen.value for seen in series.observations] == [485 * 2**20]
+    assert (series.unit, series.better) == ("bytes", Better.LESS)
 
 
 def test_the_terminal_says_it_in_100_columns(entry: Entry, tmp_path: Path) -> None:
