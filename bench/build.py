@@ -29,8 +29,7 @@ from bench.schema import (
     Vocabulary,
 )
 from bench.workloads import Workload, fixed_work, long_context, make_workload, text_workload
-from model import ModelConfig
-from model.config_json import read_config
+from model.config_json import architecture
 
 if TYPE_CHECKING:
     import torch
@@ -44,18 +43,7 @@ def decoding_of(name: str) -> str:
     Raises:
         ValueError: neither a preset nor a folder with a config.json.
     """
-    return _architecture(name).decoding.value
-
-
-def _architecture(name: str) -> ModelConfig:
-    if name in engine.PRESETS:
-        return engine.PRESETS[name]
-    if not Path(name).expanduser().is_dir():
-        raise ValueError(
-            f"model {name!r} is neither a preset nor a checkpoint folder; "
-            f"valid presets: {', '.join(engine.PRESETS)}"
-        )
-    return read_config(Path(name).expanduser())
+    return architecture(name).decoding.value
 
 
 def check_points(configs: Sequence[RunConfig]) -> None:
@@ -85,6 +73,7 @@ def check_point(config: RunConfig) -> None:
     _check_commit(config)
     _check_min_belief(config)
     _check_vocabulary(config)
+    _check_kernels(config)
     if config.time_budget_s is not None and config.launcher.name is not Launcher.local:
         raise ValueError(
             f"time_budget_s has no effect with launcher={config.launcher.name.name}; "
@@ -102,7 +91,7 @@ def check_point(config: RunConfig) -> None:
     if isinstance(config.backend, OpenAiConfig):
         from bench.serving import check_served
 
-        check_served(config, build_workload(config), _architecture(config.model))
+        check_served(config, build_workload(config), architecture(config.model))
     elif isinstance(config.workload, FixedWorkConfig):
         _check_fixed_work(config)
     made_to_length = FixedWorkConfig | LongContextConfig
@@ -137,6 +126,16 @@ def _check_min_belief(config: RunConfig) -> None:
         raise ValueError(
             f"{said}, with which contents decide how much work a step is; "
             f"workload={config.workload.tasks} needs 0"
+        )
+
+
+def _check_kernels(config: RunConfig) -> None:
+    """The engine's own kernels need a GPU and one of its precisions (`model.load` says so late)."""
+    wanted = config.kernels.name == "triton" and config.backend.name is Backend.native
+    if wanted and (config.device == "cpu" or config.precision.name == "fp32"):
+        raise ValueError(
+            f"kernels=triton run bf16 and fp8 on a CUDA device, not {config.precision.name} on "
+            f"{config.device}; valid here: torch, reference"
         )
 
 
@@ -194,7 +193,7 @@ def build_workload(config: RunConfig) -> Workload:
     if isinstance(workload, LongContextConfig):
         return long_context(workload.num_prompts, workload.prompt_tokens)
     if isinstance(workload, FixedWorkConfig):
-        vocab_size = _architecture(config.model).vocab_size
+        vocab_size = architecture(config.model).vocab_size
         return fixed_work(workload.num_prompts, workload.prompt_tokens, vocab_size)
     return make_workload(workload.tasks, workload.num_prompts)
 
@@ -291,20 +290,9 @@ def _simulated(point_id: str, config: RunConfig, process_id: int) -> Session:
 
 
 def _device(config: RunConfig) -> "torch.device":
-    import torch
+    from bench.torch_device import torch_device
 
-    try:
-        device = torch.device(config.device)
-    except RuntimeError:
-        raise ValueError(f"device {config.device!r} is unknown; valid: cpu, cuda, cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' is not available here; valid: cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {config.device!r} is not here; valid: cpu, cuda:0 to "
-            f"cuda:{torch.cuda.device_count() - 1}"
-        )
-    return device
+    return torch_device(config.device)
 
 
 def _upstream(configs: Sequence[RunConfig]) -> list[Session]:
@@ -333,7 +321,7 @@ def _upstream(configs: Sequence[RunConfig]) -> list[Session]:
             raise ValueError("backend.compiled=true needs a process for each of its points")
         sessions.append(
             TransformersSession(
-                upstream=upstream,
+                loaded=upstream,
                 knobs=config.backend,
                 sampling=_sampling(config),
                 max_new_tokens=config.workload.max_new_tokens,

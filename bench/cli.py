@@ -5,16 +5,19 @@ error), 3 no verdict possible, 70 a fault of canvasbench itself (with its traceb
 interrupted, also by SIGTERM, 141 where what reads the output stopped reading.
 """
 
+import errno
+import os
 import sys
 import traceback
-from contextlib import redirect_stderr
-from io import StringIO
+from contextlib import redirect_stderr, suppress
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bench import cli_compare
+from bench.refusal import is_refusal
 
 app = typer.Typer(
     name="canvasbench",
@@ -165,15 +168,14 @@ def query(
     """
     from bench.query import answer, print_answer
     from bench.store import open_run
+    from bench.writing import writing
 
     found = answer(open_run(run_folder), sql)
     if csv is None:
         print_answer(found)
     else:
-        try:
+        with writing(csv):
             found.to_csv(csv, index=False)
-        except OSError as error:
-            raise ValueError(f"{csv} cannot be written: {error.strerror or error}") from error
         print(f"{len(found)} rows: {csv}")
 
 
@@ -258,12 +260,13 @@ def tune(
         str, typer.Option(help="A preset; its random weights are enough.")
     ] = "diffusiongemma-26b-a4b",
     precision: Annotated[str, typer.Option(help="fp8 | bf16")] = "fp8",
-    seconds: Annotated[float, typer.Option(help="Stop trying after so long.")] = 120,
+    seconds: Annotated[float, typer.Option(help="Stop trying after so long.")] = 180,
     into: Annotated[
         Path | None, typer.Option(help="Write the table here, not to model/kernels/tuned.")
     ] = None,
 ) -> None:
-    """Finds tiles for the GPU that is here, for kernels=triton, by timing whole steps.
+    """Finds tiles and fused launches for the GPU that is here, by timing whole steps of
+    kernels=triton.
 
     Starts from the table that the device has, so it can be run again, and for the sibling too:
       canvasbench tune --model gemma-4-26b-a4b --precision fp8
@@ -332,7 +335,7 @@ def judge_claims(
       canvasbench claims judge RUN                   all shipped claims about RUN's device
       canvasbench claims judge RUN h200-fp8 my.yaml  these
     Exit codes: 0 all reproduced or within tolerance, 1 one is not reproduced, 2 bad input,
-    3 one is not comparable or has too little data.
+    3 one is not comparable or has too little data, also where no claim was named: in CI, name them.
     """
     from bench.claims.commands import judge_run
 
@@ -441,22 +444,45 @@ def _refusal(told: str) -> str:
     return " ".join(said.split())
 
 
+def _write_in_any_encoding() -> None:
+    """Writes what a stream's encoding does not have as an escape: no verdict is lost by it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Sends what is still buffered nowhere: writing it at the exit would fail once more."""
+    with suppress(OSError, ValueError):  # ValueError: of a stream without a file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+
+
 def main() -> None:
     """The console script."""
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     # Typer exports BadParameter but not the common base of its usage errors.
     usage_error = typer.BadParameter.__mro__[1]
+    _write_in_any_encoding()
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except SystemExit as ended:  # Typer's where a pipe was closed, with a negative verdict's code
         unread = isinstance(ended.__context__, BrokenPipeError)
         sys.exit(_UNREAD if unread else ended.code)
     except Exception as error:
         if isinstance(error, usage_error):
             print(f"error: {error}; `canvasbench --help` shows what is valid", file=sys.stderr)
-        elif isinstance(error, ValueError):
+        elif is_refusal(error):
             print(f"error: {error}", file=sys.stderr)
+        elif isinstance(error, BrokenPipeError):
+            _drop_output()
+            sys.exit(_UNREAD)
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what = error.filename or "the output"
+            print(f"error: {what} cannot be written: its disk is full", file=sys.stderr)
+            _drop_output()
         else:
             traceback.print_exc()
             print("error: the above is a fault of canvasbench, no verdict", file=sys.stderr)

@@ -257,7 +257,10 @@ def golden_check(
     ] = None,
     bound: Annotated[
         float | None,
-        typer.Option(help="Change that matters on another machine, as a share; 0.1 by default."),
+        typer.Option(
+            help="Change that matters on another machine, as a share; in fp32 0.02 by default, else"
+            " 0.1."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -271,15 +274,15 @@ def golden_check(
     Exit codes: 0 nothing got worse, 1 the numbers differ where they must not, or REGRESSION,
     2 bad input, 3 undecided, or no point of RUN did the golden's work.
     """
-    from bench.golden import BOUND, check, overrides, print_checked, read_golden
     from bench.golden import as_json as plain
+    from bench.golden import check, overrides, print_checked, read_golden
     from bench.store import open_run
 
     kept = read_golden(folder)
     if run is not None and given:
         raise ValueError(f"{given[0]!r} has no effect with --run, which measures nothing")
     measured = run if run is not None else _measured(overrides(given or [], kept.overrides))
-    found = check(kept, open_run(measured), BOUND if bound is None else bound)
+    found = check(kept, open_run(measured), bound)
     if as_json:
         _print_json(plain(found))
     else:

@@ -1,7 +1,7 @@
 """From what a repeat measured to its checked tables, and what has to be known beside them."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any, TypeVar
@@ -83,8 +83,13 @@ def telemetry_tables(
     window_s: tuple[float, float],
     samples: Sequence[Sample],
     host: str,
+    peaks: Mapping[str, int | None] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """What the machine did during a repeat: every sample, and the timed window's summary."""
+    """What the machine did during a repeat: every sample, and the timed window's summary.
+
+    Args:
+        peaks: the columns of `windows` that tell the most memory the process has held so far.
+    """
     place = {"process_id": run.process_id, "repeat": repeat}
     gpu = run.point.config.device.startswith("cuda")
     if isinstance(run.session, SimulatedSession):
@@ -93,7 +98,7 @@ def telemetry_tables(
     begin_s, end_s = window_s
     found = {
         "telemetry": sample_rows(samples, origin_s=begin_s, **place),
-        "windows": [place | window_row(samples, begin_s, end_s, gpu=gpu)],
+        "windows": [place | window_row(samples, begin_s, end_s, gpu=gpu) | dict(peaks or {})],
     }
     keys = {
         "config_hash": run.point.config_hash,

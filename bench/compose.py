@@ -8,9 +8,9 @@ Every point comes out as a typed `RunConfig`. With `rehearsal=true` an experimen
 import hashlib
 import itertools
 import json
+import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from typing import Any
 
@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from bench.known_keys import GROUPS, suggestion
 from bench.later import without_later
 from bench.redact import redact
 from bench.schema import (
@@ -151,10 +152,36 @@ def restore_point(point_id: str, config_hash: str, resolved: dict[str, Any]) -> 
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
-    try:
-        return OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+    parser = OverridesParser.create()
+    found = []
+    for override in overrides:
+        try:
+            found.append(parser.parse_override(override))
+        except HydraException as error:
+            raise ValueError(_unreadable(parser, override, error)) from error
+    for own in found:
+        if own.is_sweep_override() and own.get_key_element().partition(".")[0] in _NOT_HASHED:
+            raise ValueError(
+                f"{own.input_line} names several values of what a whole run has one of; "
+                "a value with a comma in it stands in quotes of its own"
+            )
+    return found
+
+
+def _unreadable(parser: OverridesParser, override: str, error: HydraException) -> str:
+    """What is wrong with an override; that quotes mend it, where they do."""
+    key, _, value = override.partition("=")
+    is_text = value and value[0] not in "=[{"
+    for quote in "'\"" if is_text else "":
+        quoted = f"{key}={quote}{value}{quote}"
+        try:
+            parser.parse_override(quoted)
+        except HydraException:
+            continue
+        whole = f'"{quoted}"' if quote == "'" else shlex.quote(quoted)
+        return f"override {override} needs quotes of its own around its value: {whole}"
+    said = (line for line in str(error).splitlines() if not line.startswith("Error parsing"))
+    return f"override {override} cannot be read: {next(said)}"
 
 
 def _split(overrides: list[Override]) -> tuple[list[str], dict[str, list[str]]]:
@@ -245,13 +272,20 @@ def _compose(overrides: list[str], check: bool) -> DictConfig:
         return config
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_one_line(error)) from error
+    except (ValueError, OverflowError) as error:  # as of workload=0, which names no choice
+        raise ValueError(f"{' '.join(overrides)}: {_one_line(error)}") from error
 
 
 def _typed(config: DictConfig) -> tuple[RunConfig, dict[str, Any]]:
     """The dataclass, whose checks run here, and its plain form with enums as names."""
     unknown = sorted({str(key) for key in config} - set(RunConfig.__dataclass_fields__))
+    for group in GROUPS:
+        schema = OmegaConf.get_type(config, group)
+        assert schema is not None
+        known = {field.name for field in fields(schema)}
+        unknown += [f"{group}.{key}" for key in config[group] if key not in known]
     if unknown:
-        raise ValueError(f"key {unknown[0]!r} is unknown{_suggest(unknown[0])}")
+        raise ValueError(f"key {unknown[0]!r} is unknown{suggestion(unknown[0])}")
     typed = OmegaConf.to_object(config)
     assert isinstance(typed, RunConfig)
     # Home folders do not enter a result; paths are expanded again where they are used.
@@ -276,7 +310,9 @@ def _one_line(error: BaseException) -> str:
     cause = error.__cause__ or error
     if isinstance(cause, ConfigKeyError | AttributeError) and "not in" in str(cause):
         key = str(getattr(cause, "full_key", None) or cause)
-        return f"key {key!r} is unknown{_suggest(key)}; `canvasbench run --cfg job` prints all keys"
+        return (
+            f"key {key!r} is unknown{suggestion(key)}; `canvasbench run --cfg job` prints all keys"
+        )
     if isinstance(cause, ValidationError):
         return f"{cause.full_key}: {str(cause).splitlines()[0]}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -285,23 +321,3 @@ def _one_line(error: BaseException) -> str:
         options = itertools.takewhile(lambda line: ":" not in line, lines[begin + 1 :])
         return f"{lines[0].removeprefix(chr(39))}; valid: {', '.join(options)}"
     return lines[0]
-
-
-def _suggest(key: str) -> str:
-    known = _keys(OmegaConf.structured(RunConfig))
-    close = get_close_matches(key, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(known)}"
-
-
-def _keys(config: DictConfig) -> list[str]:
-    sampler = (
-        *("max_denoising_steps", "entropy_bound", "confidence_threshold", "early_stop"),
-        *("self_conditioning", "min_belief"),
-    )
-    workload = ("tasks", "num_prompts", "prompt_tokens", "max_new_tokens", "eos_policy")
-    chat = ("domains", "thinking")
-    return [
-        *(str(key) for key in config),
-        *(f"sampler.{name}" for name in sampler),
-        *(f"workload.{name}" for name in (*workload, *chat)),
-    ]

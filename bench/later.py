@@ -10,9 +10,14 @@ from typing import Any
 BEFORE: dict[str, Any] = {
     "commit": "separate",
     "vocabulary": "exact",
+    "sampler.self_conditioning": True,
     "sampler.min_belief": 0.0,
 }
 """By key, as `canvasbench run` takes it."""
+EXACT: dict[str, Any] = {key: BEFORE[key] for key in ("vocabulary", "sampler.min_belief")}
+"""Of these the ones at any other value of which a step computes less than the model's own work, and
+decides by it. Their columns of `points` are called like the last part of the key; they are unknown
+where there is no such option."""
 
 
 def without_later(config: Mapping[str, Any], within: str = "") -> dict[str, Any]:

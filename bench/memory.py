@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import torch
 
 from bench.backends import Backend
 from bench.schema import FixedWorkConfig, LongContextConfig, RunConfig
-from model import PRESETS, ModelConfig
-from model.config_json import read_config
+from model import ModelConfig
+from model.config_json import architecture
 from model.cost import num_parameters, stored_bytes
 from model.kv_cache import cache_bytes
 from model.precision import Precision
@@ -46,7 +45,7 @@ def need(config: RunConfig) -> Need:
     """
     if config.backend.name is Backend.openai and not config.backend.starts_server:
         return Need(weights=0, cache=0, logits=0)
-    model = _architecture(config.model)
+    model = architecture(config.model)
     on_cpu = config.device == "cpu"
     workload = config.workload
     longest = _LONGEST_PROMPT
@@ -79,7 +78,7 @@ def _loading_bytes(config: RunConfig) -> int:
 
     And half as much again, assumed, for freed blocks that the allocator cannot use.
     """
-    model = _architecture(config.model)
+    model = architecture(config.model)
     return 3 * (4 + 2) // 2 * model.moe.num_experts * 3 * model.hidden_size * model.moe.hidden_size
 
 
@@ -126,7 +125,3 @@ def fits_together(groups: Sequence[Sequence[RunConfig]]) -> bool:
         largest = max(need(config).total for config in group) + _overhead_bytes(group[0])
         needed[device] = needed.get(device, 0) + largest
     return all(total <= _HEADROOM * available_bytes(device) for device, total in needed.items())
-
-
-def _architecture(name: str) -> ModelConfig:
-    return PRESETS[name] if name in PRESETS else read_config(Path(name).expanduser())

@@ -1,14 +1,16 @@
 """Shards into the run folder's tables: every finished part once, points summarised from them."""
 
 import shutil
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.metrics import other_servers
-from bench.parquet import read_parts, write_table
+from bench.parquet import move_into_place, read_parts, write_tables
 from bench.roofline import floor_columns
 from bench.shards import SHARDS, Shard, check_folders, failure_folders, shards
 from bench.summary import point_row
@@ -18,6 +20,11 @@ _NEEDED = (
     *("requests", "canvases", "steps", "repairs", "experts", "windows"),
     *("failed_requests", "loads"),
 )
+"""What a point is summarised from."""
+_MEASURED = tuple(
+    name for name in COLUMNS if name not in ("points", "failures", "checks", "op_groups")
+)
+"""What processes write of a point."""
 
 
 def merged(run_folder: Path) -> dict[str, pd.DataFrame]:
@@ -26,38 +33,57 @@ def merged(run_folder: Path) -> dict[str, pd.DataFrame]:
     Raises:
         ValueError: a shard's table is damaged.
     """
-    found = shards(run_folder)
-    tables = {
-        name: _concatenated(name, (shard.path for shard in found))
-        for name in COLUMNS
-        if name not in ("points", "failures", "checks", "op_groups")
-    }
-    tables["failures"] = _concatenated("failures", failure_folders(run_folder))
-    for name in ("checks", "op_groups"):
-        tables[name] = _concatenated(name, check_folders(run_folder))
-    points = [_point(own, tables) for own in _by_point(found)]
-    if points:
-        tables["points"] = pd.concat(points, ignore_index=True)
-    return {name: table for name, table in tables.items() if len(table)}
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for name, rows in _parts(run_folder):
+        parts.setdefault(name, []).append(rows)
+    return {name: pd.concat(own, ignore_index=True) for name, own in parts.items()}
 
 
 def publish_tables(run_folder: Path, *, keep_shards: bool) -> None:
     """Writes the merged tables, `points` last; then the shards have done their work.
 
+    Of a long sweep no more than a point's rows are in memory at a time: a row group each.
+
     Args:
         keep_shards: for a run that can be resumed.
+
+    Raises:
+        ValueError: a shard's table is damaged; nothing is written.
     """
-    tables = merged(run_folder)
-    for name in sorted(tables, key="points".__eq__):
-        write_table(run_folder / f"{name}.parquet", tables[name])
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=run_folder) as part:
+        names = write_tables(Path(part), ({name: rows} for name, rows in _parts(run_folder)))
+        for name in sorted(names, key="points".__eq__):
+            move_into_place(Path(part) / f"{name}.parquet", run_folder / f"{name}.parquet")
     if not keep_shards:
         shutil.rmtree(run_folder / SHARDS, ignore_errors=True)
+
+
+def _parts(run_folder: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Every table's rows, point by point, each point's own row of `points` after them."""
+    for own in _by_point(shards(run_folder)):
+        folders = [shard.path for shard in own]
+        tables = {name: _concatenated(name, folders) for name in _MEASURED}
+        tables["points"] = _point(own, tables)
+        yield from _known(tables)
+    checked = check_folders(run_folder)
+    yield from _known({name: _concatenated(name, checked) for name in ("checks", "op_groups")})
+    yield from _known({"failures": _concatenated("failures", failure_folders(run_folder))})
+
+
+def _known(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, pd.DataFrame]]:
+    return ((name, rows) for name, rows in tables.items() if len(rows))
 
 
 def _concatenated(name: str, folders: Iterable[Path]) -> pd.DataFrame:
     paths = [folder / f"{name}.parquet" for folder in folders]
     present = [path for path in paths if path.exists()]
-    return check(name, read_parts(name, present)) if present else empty(name)
+    return check(name, read_parts(name, present)) if present else _nothing(name)
+
+
+@cache
+def _nothing(name: str) -> pd.DataFrame:
+    """One for all points, as it takes longer to make than a small table takes to read."""
+    return empty(name)
 
 
 def empty(name: str) -> pd.DataFrame:
@@ -72,12 +98,11 @@ def _by_point(found: list[Shard]) -> list[list[Shard]]:
     return list(points.values())
 
 
-def _point(own: list[Shard], tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """A point's row from its rows in the other tables and what its shards noted."""
+def _point(own: Sequence[Shard], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """A point's row from its own rows in the other tables and what its shards noted."""
     config_hash = own[0].key.config_hash
     notes = [shard.note() for shard in own]
-    rows = {name: table[table["config_hash"] == config_hash] for name, table in tables.items()}
-    row = point_row({name: rows[name] for name in _NEEDED}, notes[0]["knobs"])
+    row = point_row({name: tables[name] for name in _NEEDED}, notes[0]["knobs"])
     row |= _circumstances(notes)
     row |= other_servers(row, [note["knobs"].get("server") for note in notes])
     distinct, weights = row["distinct_experts_per_layer"], notes[0]["weight_bytes"]

@@ -4,7 +4,8 @@ Older schema versions are migrated on reading; a future one is refused.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,22 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     part = path.with_suffix(".parquet.part")
     table.to_parquet(part, index=False, write_page_checksum=True)
     move_into_place(part, path)
+
+
+def write_tables(folder: Path, pieces: Iterable[Mapping[str, pd.DataFrame]]) -> list[str]:
+    """Writes a file a table, with the rows of all pieces, and returns the tables' names."""
+    files: dict[str, pq.ParquetWriter] = {}
+    with ExitStack() as stack:
+        for piece in pieces:
+            for name, rows in piece.items():
+                found = pa.Table.from_pandas(rows, preserve_index=False)
+                if name not in files:
+                    file = pq.ParquetWriter(
+                        folder / f"{name}.parquet", found.schema, write_page_checksum=True
+                    )
+                    files[name] = stack.enter_context(file)
+                files[name].write_table(found)
+    return list(files)
 
 
 def move_into_place(part: Path, path: Path) -> None:
@@ -105,7 +122,7 @@ def _with_new_columns(name: str, table: pd.DataFrame) -> pd.DataFrame:
     reasoning apart from the answer, whether answers have the form asked for, the chat template,
     and a step's floors, version 6 loads sent to servers; there a canvas's steps, a request's
     canvases and its prefill may be unknown. Version 7 tells commits fused with a step, and options
-    of the vocabulary's products.
+    of the vocabulary's products, version 8 the most memory that each process had held.
     """
     added = [c for c in COLUMNS[name] if c not in table.columns and COLUMNS[name][c].endswith("?")]
     return table.assign(**dict.fromkeys(added))
@@ -118,4 +135,5 @@ _MIGRATIONS: dict[int, Callable[[str, pd.DataFrame], pd.DataFrame]] = {
     4: _with_new_columns,
     5: _with_new_columns,
     6: _with_new_columns,
+    7: _with_new_columns,
 }

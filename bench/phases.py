@@ -12,5 +12,14 @@ DENOISING = ("denoise", FUSED)
 COMMITTING = ("commit", FUSED)
 """In which a finished canvas is written to the cache."""
 
+TIMED = {
+    "step_ms": "denoise",
+    "commit_ms": "commit",
+    "fused_ms": FUSED,
+    "prefill_ms": "prefill",
+    "decode_ms": "decode",
+}
+"""Times of a forward (metrics of `points`), each with the phase that it is the median of."""
+
 SEPARATE: Final = "separate"
 """How canvases are committed (`commit_mode` of `points`): in forwards of their own, or FUSED."""

@@ -12,7 +12,7 @@ from bench.build import check_points, decoding_of
 from bench.compose import Point, compose_points
 from bench.memory import available_bytes, fits_together, need
 from bench.plan import blocks
-from bench.store import open_run
+from bench.store import RunFolder, open_run
 from bench.sweep import RUNS
 
 _GIB = 1 << 30
@@ -27,6 +27,9 @@ def print_plan(overrides: Sequence[str], *, default_sweep: bool) -> None:
     """
     points = compose_points(overrides, decoding_of, default_sweep=default_sweep)
     check_points([point.config for point in points])
+    asked = points[0].config.run_dir
+    if asked is not None:
+        RunFolder.check_creatable(Path(asked))
     planned = list(blocks(points, set(), points[0].config.seed))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for name in ("point", "config", "processes", "requests", "memory\nGiB", "expected"):

@@ -9,7 +9,6 @@ import hashlib
 import os
 import platform
 import re
-import subprocess
 import sys
 import uuid
 from importlib.metadata import PackageNotFoundError, version
@@ -18,28 +17,25 @@ from typing import Any
 
 import psutil
 
+from bench.code_state import git, is_dirty
 from bench.redact import redact
 
 _ROOT = Path(__file__).resolve().parent.parent
-_CODE = ("bench", "model", "configs", "pyproject.toml")
-"""What a result depends on; a run folder or a note beside it changes none."""
 _PACKAGES = ("canvasbench", "torch", "numpy", "pandas", "tokenizers", "safetensors")
 
 
 def git_state(root: Path = _ROOT) -> dict[str, Any]:
     """Commit and dirty flag of the checkout this package runs from.
 
-    Dirty is a change to its code, a new file among it included; results and notes do not count.
+    Dirty is a change to its code (`bench.code_state`); results and notes do not count.
     An exported tree (`git archive`) still names its commit but not whether it was changed since;
     outside of both, and installed into a repository of something else, everything is None.
     """
     if not (root / ".git").exists():
         return {"commit": _archived_commit(root), "dirty": None}
-    ours = _git(root, "ls-files", "--error-unmatch", "--", "bench/provenance.py")
-    commit = _git(root, "rev-parse", "HEAD") if ours else None
-    status = ("status", "--porcelain", "--untracked-files=normal", "--", *_CODE)
-    changes = _git(root, *status) if commit else None
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+    ours = git(root, "ls-files", "--error-unmatch", "--", "bench/provenance.py")
+    commit = git(root, "rev-parse", "HEAD") if ours else None
+    return {"commit": commit, "dirty": is_dirty(root) if commit else None}
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:
@@ -115,16 +111,6 @@ def _archived_commit(root: Path) -> str | None:
         return None
     found = re.search(r"^node: ([0-9a-f]{40})$", text, re.MULTILINE)
     return found.group(1) if found else None
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _cpu_name() -> str:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
-from rich.console import Console
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from bench.devices import Device, device
-from bench.report.style import NOT_AVAILABLE
+from bench.digits import NOT_AVAILABLE
 from bench.roofline import group_floors, op_floor_s, streaming_floor_s, tokens_per_s
+from bench.screen import screen
 from model import PRESETS, ModelConfig
 from model.precision import Precision
 from model.vocabulary import Vocabulary
@@ -39,7 +41,8 @@ def print_roofline(overrides: Sequence[str], *, as_json: bool = False) -> None:
         as_json: prints one object instead, of both precisions and every forward, not rounded.
 
     Raises:
-        ValueError: an unknown key, device, model or vocabulary, or a number that is none.
+        ValueError: an unknown key, device, model or vocabulary, a number that is none, or a
+            context that the model's positions do not hold.
     """
     keys = dict(_DEFAULTS)
     for override in overrides:
@@ -50,6 +53,7 @@ def print_roofline(overrides: Sequence[str], *, as_json: bool = False) -> None:
     on, config = device(keys["device"]), _model(keys["model"])
     context, batch_size = (_count(key, keys[key]) for key in ("context", "batch_size"))
     sibling, vocabulary = PRESETS[config.sibling], _vocabulary(keys["vocabulary"])
+    _check_context(config, context)
 
     def forwards(precision: Precision) -> Forwards:
         passes: tuple[tuple[ModelConfig, ForwardKind], ...] = (
@@ -86,35 +90,38 @@ def print_roofline(overrides: Sequence[str], *, as_json: bool = False) -> None:
         }
         print(json.dumps(told, indent=1))
         return
-    console = Console()
+    console = screen()
     console.print(
-        f"{on.label}: {on.bytes_per_s / 1e12:g} TB/s, bf16 {_rate(on.bf16_flops)}, "
-        f"fp8 {_rate(on.fp8_flops)} "
-        f"({on.source}); context {context}, batch {batch_size}, vocabulary {vocabulary}"
+        Text(
+            f"{on.label}: {on.bytes_per_s / 1e12:g} TB/s, bf16 {_rate(on.bf16_flops)}, "
+            f"fp8 {_rate(on.fp8_flops)} ({on.source})\n"
+            f"context {context:,}, batch {batch_size:,}, vocabulary {vocabulary}"
+        )
     )
     if on.bf16_flops is None:
         console.print("no product rate is stated: floors are those of memory alone")
     for precision, found in by_precision.items():
+        console.print()
         console.print(_groups(found["denoise"], on, f"one denoise step, {precision.value}"))
-        console.print(_totals(found, on))
-        console.print(_speeds(config, found, on, batch_size))
+        console.print(Text(_totals(found, on)))
+        console.print(Text(_speeds(config, found, on, batch_size)))
 
 
 def _groups(groups: Sequence[OpGroup], on: Device, title: str) -> Table:
-    table = Table(title=title, title_justify="left", show_edge=False)
-    for name in (
-        "op group",
-        "weights MB",
-        "other MB",
-        "GFLOP",
-        "memory us",
-        "arithmetic us",
-        "floor us",
-    ):
-        table.add_column(name, justify="left" if name == "op group" else "right")
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    table.add_column("op group", no_wrap=True)
+    for name in ("weights\nMB", "other\nMB", "GFLOP", "memory\nus", "arithmetic\nus", "floor\nus"):
+        table.add_column(name, justify="right", no_wrap=True)
     for group, floor in zip(groups, group_floors(groups, on), strict=True):
         table.add_row(
-            group.name,
+            group.name.replace("_", " "),
             f"{group.weight_bytes / 1e6:,.1f}",
             f"{group.activation_bytes / 1e6:,.1f}",
             f"{group.flops / 1e9:,.1f}",
@@ -168,20 +175,23 @@ def _rates(
 
 
 def _totals(found: Forwards, on: Device) -> str:
-    return "; ".join(
-        f"{kind}: op floor {op_floor_s(groups, on) * 1e3:.2f} ms, "
-        f"streaming floor {streaming_floor_s(groups, on) * 1e3:.2f} ms"
+    said = ", ".join(
+        f"{kind} {op_floor_s(groups, on) * 1e3:.2f} / {streaming_floor_s(groups, on) * 1e3:.2f}"
         for kind, groups in found.items()
     )
+    return f"op floor / streaming floor, ms a forward:\n  {said}"
 
 
 def _speeds(config: ModelConfig, found: Forwards, on: Device, batch_size: int) -> str:
+    """A line a way of committing, each rate behind its forwards a canvas."""
     separate, fused = (_rates(config, found, own, on, batch_size) for own in _COMMITS)
-    diffusion = ", ".join(f"{steps}+1 {rate:,.0f}" for steps, rate in separate.items())
-    diffusion += "; commits fused "
-    diffusion += ", ".join(f"{steps} {rate:,.0f}" for steps, rate in fused.items())
-    autoregressive = batch_size / op_floor_s(found["decode"], on)
-    return f"tok/s at the op floor (projected): {diffusion}; autoregressive {autoregressive:,.0f}\n"
+    lines = (
+        "tok/s at the op floor (projected), by steps a canvas:",
+        f"  and a commit: {', '.join(f'{s}+1: {rate:,.0f}' for s, rate in separate.items())}",
+        f"  commits fused: {', '.join(f'{s}: {rate:,.0f}' for s, rate in fused.items())}",
+        f"  autoregressive: {batch_size / op_floor_s(found['decode'], on):,.0f}",
+    )
+    return "\n".join(lines)
 
 
 def _rate(flops: float | None) -> str:
@@ -194,6 +204,17 @@ def _model(name: str) -> ModelConfig:
         valid = [p.name for p in PRESETS.values() if p.canvas_length is not None]
         raise ValueError(f"model {name!r} is no diffusion preset; valid: {', '.join(valid)}")
     return config
+
+
+def _check_context(config: ModelConfig, context: int) -> None:
+    """Refuses a context after which no canvas fits into the model's positions."""
+    assert config.canvas_length is not None
+    most = config.max_positions - config.canvas_length
+    if context > most:
+        raise ValueError(
+            f"context is {context}; {config.name} has {config.max_positions} positions, which "
+            f"leaves room for 0 to {most} before a canvas of {config.canvas_length}"
+        )
 
 
 def _vocabulary(name: str) -> Vocabulary:

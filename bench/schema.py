@@ -1,4 +1,4 @@
-"""The typed configuration of a point. With `bench.cli`, the only module that knows Hydra.
+"""The typed configuration of a point. Only it, `bench.compose` and `bench.cli` know Hydra.
 
 A misspelt key, a wrong type or an unknown choice fails when the configuration is composed; ranges
 are checked when the dataclasses are built. Knobs are not frozen because Hydra cannot override

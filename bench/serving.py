@@ -19,14 +19,11 @@ from bench.backends.openai.request import Endpoint
 from bench.backends.openai.served import ServedModel, ServedSession, check_arrivals
 from bench.chat_template import ChatTemplate
 from bench.schema import BlockDiffusionConfig, EosPolicy, FixedWorkConfig, RunConfig
-from bench.servers import Engine, LaunchConfig, launched
+from bench.servers import TAKES_STEPS, Engine, LaunchConfig, launched
 from bench.workloads import Workload
 from model import PRESETS, ModelConfig
 from model.checkpoint.reader import CheckpointReader
 from model.loading import SHIPPED, locate, read_tokenizer
-
-_TAKES_STEPS = (Engine.transformers, Engine.vllm)
-"""Engines that are told a canvas's steps when they are started."""
 
 
 def check_served(config: RunConfig, workload: Workload, architecture: ModelConfig) -> None:
@@ -163,7 +160,7 @@ def _launch(config: RunConfig, backend: OpenAiConfig) -> LaunchConfig:
         return launch
     if not isinstance(sampler, BlockDiffusionConfig):
         return launch
-    if launch.engine not in _TAKES_STEPS and sampler == BlockDiffusionConfig():
+    if launch.engine not in TAKES_STEPS and sampler == BlockDiffusionConfig():
         return launch
     return replace(
         launch, max_denoising_steps=sampler.max_denoising_steps, early_stop=sampler.early_stop

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.backends.openai import OpenAiConfig
@@ -10,8 +9,8 @@ from bench.backends.simulated import SimulatedConfig
 from bench.phases import FUSED
 from bench.records import RequestRecord
 from bench.schema import BlockDiffusionConfig, RunConfig
-from model import PRESETS, ModelConfig
-from model.config_json import read_config
+from model import ModelConfig
+from model.config_json import architecture
 
 if TYPE_CHECKING:
     from model.work import ForwardKind, OpGroup
@@ -27,8 +26,7 @@ def step_work(config: RunConfig, requests: Iterable[RequestRecord]) -> dict[str,
     """
     if isinstance(config.backend, SimulatedConfig | OpenAiConfig):
         return None
-    name = config.model
-    model = PRESETS[name] if name in PRESETS else read_config(Path(name).expanduser())
+    model = architecture(config.model)
     step = _work(config, model, requests, "decode" if model.canvas_length is None else "denoise")
     return step and step | {FUSED: _work(config, model, requests, FUSED)}
 

@@ -20,17 +20,24 @@ from bench.shards import SHARDS
 from bench.tables import SCHEMA_VERSION
 
 
+class TakenError(ValueError):
+    """There is a folder of this name already."""
+
+
 class RunFolder:
     """A run folder while one process, and only one, fills it; as a context it ends released.
 
     Raises:
-        ValueError: another run is writing to it.
+        ValueError: another run is writing to it, or nothing can be written there.
     """
 
     def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
         self.path = path
         self.info = dict(info)
-        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ValueError(f"run folder {path} cannot be written to: {error.strerror}") from error
         self._lock: int | None = lock
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,24 +50,39 @@ class RunFolder:
         """A new folder with its run.json.
 
         Raises:
-            ValueError: the folder exists already, or it cannot be made.
+            TakenError: the folder exists already.
+            ValueError: it cannot be made.
         """
         try:
             path.mkdir(parents=True)
         except FileExistsError:
-            raise ValueError(f"run folder {path} exists already; choose another run_dir") from None
+            raise TakenError(f"run folder {path} exists already; choose another run_dir") from None
         except OSError as error:
             raise ValueError(f"run folder {path} cannot be created: {error.strerror}") from error
         created = cls(path, {"schema_version": SCHEMA_VERSION, **info, "finished": False})
         created.note()
         return created
 
+    @staticmethod
+    def check_creatable(path: Path) -> None:
+        """Refuses what `create` would, as far as can be told without creating anything.
+
+        Raises:
+            TakenError: the folder exists already.
+            ValueError: the nearest folder above that exists is none, or cannot be written to.
+        """
+        if path.exists():
+            raise TakenError(f"run folder {path} exists already; choose another run_dir")
+        above = next(each for each in path.absolute().parents if each.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise ValueError(f"run folder {path} cannot be created: {above} is not writable")
+
     @classmethod
     def reopen(cls, path: Path) -> "RunFolder":
         """An existing run, to be resumed.
 
         Raises:
-            ValueError: no run folder, or another run is writing to it.
+            ValueError: no run folder, or it cannot be written to (now).
         """
         return cls(path, open_run(path).info)
 
@@ -177,7 +199,7 @@ def open_run(path: str | Path) -> Run:
         info = json.loads(info_path.read_text())
     except FileNotFoundError:
         raise ValueError(f"{folder} is no run folder: it has no run.json") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
         raise ValueError(f"{info_path} is damaged: {error}") from error
     except OSError as error:
         raise ValueError(f"{info_path} cannot be read: {error.strerror}") from error

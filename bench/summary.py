@@ -2,7 +2,7 @@
 
 Times use every process and repeat; contents (steps, revisions, answers) the first, as the others
 repeat it exactly. From two processes on, intervals of rates and of times of a forward are between
-processes (`bench.stats.process_estimate`); with one they are within it, resampled by prompt.
+processes (`bench.stats.process_interval`); with one they are within it, resampled by prompt.
 """
 
 from typing import Any
@@ -16,16 +16,17 @@ from bench.metrics import (
     REFERENCES,
     audit,
     few_failed,
+    first_repeat,
     inert_knobs,
     many_failed,
     request_times,
     system_rate,
 )
-from bench.phases import COMMITTING, FUSED
+from bench.phases import COMMITTING, FUSED, TIMED
 from bench.runtime import forwards_by_phase
 from bench.stats import (
     Interval,
-    process_estimate,
+    process_interval,
     process_means,
     quantile_interval,
     ratio_interval,
@@ -87,13 +88,13 @@ def point_row(tables: Tables, knobs: Row) -> Row:
     row["distinct_experts_per_layer"] = _distinct_experts(tables["experts"], "denoise", "decode")
     row["fused_distinct_experts_per_layer"] = _distinct_experts(tables["experts"], FUSED)
     if len(requests):
-        first = _first(requests)
+        first = first_repeat(requests)
         row |= _speed(requests, tables["canvases"], steps)
         row |= _system(requests, tables["windows"])
         row |= machine_row(tables["windows"], requests)
         row |= _outcomes(first)
         row |= _contents(tables, first, knobs)
-        row |= _passes(first, _first(steps), knobs)
+        row |= _passes(first, first_repeat(steps), knobs)
     if len(tables["loads"]):
         row |= _served(tables, knobs)
     row |= _validity(tables, row, knobs)
@@ -114,12 +115,12 @@ def _counts(requests: pd.DataFrame, failed: pd.DataFrame) -> Row:
 
 def _contents(tables: Tables, first: pd.DataFrame, knobs: Row) -> Row:
     """Steps, revisions, corrections and repairs of the first repeat."""
-    forwards = _first(tables["steps"])
+    forwards = first_repeat(tables["steps"])
     if knobs["decoding"] != "diffusion":
         delivered = float(first["delivered_tokens"].sum())
         per_forward = delivered / len(forwards) if len(forwards) else None
         return _no_revision() | {"tokens_per_forward_all": per_forward}
-    content = _first(tables["canvases"])
+    content = first_repeat(tables["canvases"])
     return (
         _work(first, content, forwards, knobs)
         | _revision(content)
@@ -155,18 +156,13 @@ def _system(requests: pd.DataFrame, windows: pd.DataFrame) -> Row:
     rates = (sums["tokens"] / sums["window_s"]).to_numpy(dtype=float)
     if value is None or len(rates) < 2 or not (rates > 0).all():
         return _estimate(name, value, None)
-    return _estimate(name, value, process_estimate(rates).interval)
+    return _estimate(name, value, process_interval(rates))
 
 
 def _without_content(row: Row) -> Row:
     """The row with its content metrics and their intervals unknown."""
     unknown = {f"{name}{end}" for name in CONTENT for end in ("", "_lo", "_hi")}
     return {name: None if name in unknown else value for name, value in row.items()}
-
-
-def _first(table: pd.DataFrame) -> pd.DataFrame:
-    """The first repeat of the first process; all others repeat its contents."""
-    return table[(table["repeat"] == 0) & (table["process_id"] == table["process_id"].min())]
 
 
 def _estimate(name: str, value: float | None, interval: Interval) -> Row:
@@ -191,25 +187,18 @@ def _speed(requests: pd.DataFrame, canvases: pd.DataFrame, steps: pd.DataFrame) 
     row |= _quantile("decode_tok_per_s_median", rates.to_numpy(), 0.5)
     by_process = rates.groupby(times["process_id"]).median()
     if len(by_process) > 1:
-        between = process_estimate(by_process.to_numpy()).interval
+        between = process_interval(by_process.to_numpy())
         row |= _estimate("decode_tok_per_s_median", row["decode_tok_per_s_median"], between)
     row |= _quantile("first_canvas_s", requests["first_canvas_s"].to_numpy(), 0.5)
     for share in (50, 95):
         gaps = canvases["gap_s"].dropna().to_numpy() if len(canvases) else np.array([])
         row |= _quantile(f"canvas_gap_p{share}_s", gaps, share / 100)
-    phases = {
-        "step_ms": "denoise",
-        "commit_ms": "commit",
-        "fused_ms": FUSED,
-        "prefill_ms": "prefill",
-        "decode_ms": "decode",
-    }
-    for name, phase in phases.items():
+    for name, phase in TIMED.items():
         own = steps[steps["phase"] == phase]
         row |= _quantile(name, own["device_ms"].to_numpy(), 0.5)
         medians = own.groupby("process_id")["device_ms"].median().to_numpy()
         if len(medians) > 1 and (medians > 0).all():
-            row |= _estimate(name, row[name], process_estimate(medians).interval)
+            row |= _estimate(name, row[name], process_interval(medians))
     return row | {"host_share": _host_share(requests, steps)}
 
 
@@ -225,7 +214,7 @@ def _rate(
         ids = process.to_numpy()
         if all(array[ids == i].sum() > 0 for array in arrays for i in np.unique(ids)):
             _, means = process_means(*arrays, ids)
-            return _estimate(name, value, process_estimate(means).interval)
+            return _estimate(name, value, process_interval(means))
         return _estimate(name, value, None)
     return _estimate(name, value, ratio_interval(*arrays, request.to_numpy()))
 
@@ -305,13 +294,7 @@ def _revision(canvases: pd.DataFrame) -> Row:
         return {}
     tokens = canvases["content_tokens"]
     revised = canvases["revised_after_accept"]
-    row = _estimate(
-        "revised_after_accept",
-        _ratio(revised, tokens),
-        ratio_interval(
-            revised.to_numpy(dtype=float), tokens.to_numpy(), canvases["request_id"].to_numpy()
-        ),
-    )
+    row = _share("revised_after_accept", revised, tokens, canvases["request_id"])
     return row | {
         "argmax_flip_rate": _ratio(canvases["flips"], canvases["flip_opportunities"]),
         "flips_after_accept_per_token": _ratio(canvases["flips_after_accept"], tokens),
@@ -365,7 +348,9 @@ def _correction(first: pd.DataFrame) -> Row:
             interval = ratio_interval(
                 net.to_numpy(), np.ones(total), judged["request_id"].to_numpy()
             )
-            row |= _estimate("net_correction", float(net.mean()), interval)
+            # Where all problems agree, resamples are all alike: that bounds nothing.
+            bounded = None if net.nunique() == 1 else interval
+            row |= _estimate("net_correction", float(net.mean()), bounded)
     ever = judged["correct_ever"].astype(bool)
     return row | {"ever_right_gap": float((ever & ~end).mean())}
 
@@ -381,11 +366,23 @@ def _repair(repairs: pd.DataFrame) -> Row:
         ("repaired_share", "repaired", "corrupted"),
         ("preserved_share", "preserved", "untouched"),
     ):
-        interval = ratio_interval(
-            repairs[top].to_numpy(), repairs[bottom].to_numpy(), repairs["request_id"].to_numpy()
-        )
-        row |= _estimate(name, _ratio(repairs[top], repairs[bottom]), interval)
+        row |= _share(name, repairs[top], repairs[bottom], repairs["request_id"])
     return row
+
+
+def _share(name: str, part: pd.Series, whole: pd.Series, prompt: pd.Series) -> Row:
+    """A share of tokens, resampled by prompt.
+
+    Where all prompts agree resamples are all alike and bound nothing. Of all or none of the tokens
+    the interval is then Wilson's over the prompts, as if each were one case.
+    """
+    value = _ratio(part, whole)
+    tops, bottoms = (each.to_numpy(dtype=float) for each in (part, whole))
+    interval = ratio_interval(tops, bottoms, prompt.to_numpy())
+    if interval is not None and interval[0] == interval[1]:
+        prompts = prompt[whole > 0].nunique()
+        interval = share_interval(prompts if value else 0, prompts) if value in (0, 1) else None
+    return _estimate(name, value, interval)
 
 
 def _validity(tables: Tables, row: Row, knobs: Row) -> Row:

@@ -15,7 +15,7 @@ from bench import telemetry
 if TYPE_CHECKING:
     from pandera.pandas import DataFrameSchema
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 _KEYS = {"schema_version": "int", "config_hash": "str", "point_id": "str", "host": "str"}
 _REQUEST_KEYS = {"request_id": "int", "process_id": "int", "repeat": "int", "task": "str"}
@@ -311,7 +311,10 @@ COLUMNS: dict[str, dict[str, str]] = {
         "flops": "float?",
     },
     "telemetry": _KEYS | telemetry.COLUMNS,
-    "windows": _KEYS | {"process_id": "int", "repeat": "int"} | telemetry.WINDOW_COLUMNS,
+    "windows": _KEYS
+    | {"process_id": "int", "repeat": "int"}
+    | telemetry.WINDOW_COLUMNS
+    | {"peak_rss_bytes": "int?", "peak_device_allocated_bytes": "int?"},
     "failures": _KEYS
     | {
         "process_id": "int",

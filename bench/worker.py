@@ -26,6 +26,7 @@ from bench.collect import point_note, repeat_parts, telemetry_tables
 from bench.compose import Point, restore_point
 from bench.plan import Task
 from bench.redact import redact
+from bench.refusal import is_refusal
 from bench.runner import PointRun, measure_repeat, num_batches, peak_rss_bytes
 from bench.schema import RunConfig
 from bench.shards import ShardKey, write_shard
@@ -102,13 +103,12 @@ def measure(
         found = measure_repeat(run, repeat, on_batch)
         samples = sampler.samples(until_s=found.window_s[1])
     assert run.warmed is not None
-    host = provenance.host()
+    host, rss_bytes = provenance.host(), peak_rss_bytes()
+    held = None if isinstance(session, LoadSession) else _device_memory(config.device)
     note = point_note(run) | {
         "host": host,
-        "peak_rss_bytes": peak_rss_bytes(),
-        "device_memory": None
-        if isinstance(session, LoadSession)
-        else _device_memory(config.device),
+        "peak_rss_bytes": rss_bytes,
+        "device_memory": held,
         "probe": reached,
         "step_work": step_work(config, found.requests),
         "warmup": {"num_batches": run.warmed.num_batches, "stable": run.warmed.stable},
@@ -116,7 +116,11 @@ def measure(
         "machine": machine,
     }
     key = ShardKey(run.point.config_hash, run.process_id, repeat)
-    observed = telemetry_tables(run, repeat, found.window_s, samples, host)
+    peaks = {
+        "peak_rss_bytes": rss_bytes,
+        "peak_device_allocated_bytes": held["peak_allocated_bytes"] if held else None,
+    }
+    observed = telemetry_tables(run, repeat, found.window_s, samples, host, peaks)
     write_shard(run_folder, key, note, chain(repeat_parts(run, found, host), [observed]))
 
 
@@ -179,12 +183,12 @@ def serve(commands: IO[str], replies: IO[str]) -> None:
 
     try:
         runs = {run.point.config_hash: run for run in prepare(json.loads(commands.readline()))}
-    except ValueError as error:
-        reply(kind="refused", detail=str(error))
-        return
     except Exception as error:
-        traceback.print_exc()
-        reply(kind="failed", reason=reason_of(error), detail=_one_line(error))
+        if is_refusal(error):
+            reply(kind="refused", detail=str(error))
+        else:
+            traceback.print_exc()
+            reply(kind="failed", reason=reason_of(error), detail=_one_line(error))
         return
     try:
         _measure_all(commands, reply, runs)

@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from model.config import AttentionConfig, ModelConfig, MoEConfig
+from model.config import PRESETS, AttentionConfig, ModelConfig, MoEConfig
 
 _FP8_RECIPE: dict[str, Any] = {
     "quant_method": "compressed-tensors",
@@ -41,6 +41,23 @@ _FIXED_FIELDS: dict[str, tuple[Any, ...]] = {
     "use_double_wide_mlp": (False,),
 }
 _NO_ARCHITECTURE = ("name", "sibling", "eos_token_ids", "pad_token_id", "bos_token_id")
+
+
+def architecture(preset_or_path: str) -> ModelConfig:
+    """Of a preset, or as a checkpoint folder has it.
+
+    Raises:
+        ValueError: neither of them; otherwise as `read_config`.
+    """
+    if preset_or_path in PRESETS:
+        return PRESETS[preset_or_path]
+    folder = Path(preset_or_path).expanduser()
+    if not folder.is_dir():
+        raise ValueError(
+            f"model {preset_or_path!r} is neither a preset nor a checkpoint folder; "
+            f"valid presets: {', '.join(PRESETS)}"
+        )
+    return read_config(folder)
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -229,7 +246,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text())
     except FileNotFoundError:
         raise ValueError(f"{path} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(data, dict):
         raise ValueError(f"{path} holds no JSON object")

@@ -7,8 +7,8 @@ import torch
 from tokenizers import Tokenizer
 
 from model.checkpoint import CheckedCheckpoint, CheckpointReader
-from model.config import PRESETS, Decoding, ModelConfig, preset
-from model.config_json import check_same_architecture, read_config, stores_fp8
+from model.config import PRESETS, Decoding, ModelConfig
+from model.config_json import architecture, check_same_architecture, read_config, stores_fp8
 from model.diffusion import DiffusionTransformer
 from model.dummy import materialise, parts
 from model.execution import make_wrapper
@@ -165,18 +165,11 @@ def _fuse(model: Transformer) -> None:
 
 def locate(preset_or_path: str, weights: str | None) -> tuple[ModelConfig, Path | None]:
     """The architecture and the folder of its weights, None for dummy ones."""
-    if preset_or_path not in PRESETS:
-        folder = Path(preset_or_path).expanduser()
-        if not folder.is_dir():
-            raise ValueError(
-                f"model {preset_or_path!r} is neither a checkpoint folder nor a preset; "
-                f"valid presets: {', '.join(PRESETS)}"
-            )
-        config = read_config(folder)
-        return config, None if weights == "dummy" else folder
-    config = preset(preset_or_path)
+    config = architecture(preset_or_path)
     if weights == "dummy":
         return config, None
+    if preset_or_path not in PRESETS:
+        return config, Path(preset_or_path).expanduser()
     if weights is not None:
         folder = Path(weights).expanduser()
         if not folder.is_dir():

@@ -22,7 +22,6 @@ class Steps(Enum):
 
     PER_POSITION = "per_position"
     PER_CANVAS = "per_canvas"
-    PER_REQUEST = "per_request"
     AGGREGATE = "aggregate"
     NONE = "none"
 

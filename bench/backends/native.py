@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
@@ -11,17 +10,13 @@ from bench.backends import (
     Capabilities,
     Delivery,
     Forward,
-    Identity,
     Mark,
     RowBlock,
     Steps,
     Trace,
     unmarked,
 )
-from bench.backends.capabilities import OF_POSITIONS
-from bench.chat_template import ChatTemplate, encode_prompt
-from bench.thought import Thought
-from bench.timing import CudaStopwatch, HostStopwatch, Stopwatch
+from bench.backends.in_process import InProcessSession
 from model.cost import weight_bytes
 from model.kv_cache import SpareCache
 from model.loading import LoadedModel
@@ -35,84 +30,25 @@ from model.sampling import (
     StartingFrom,
     StepDone,
     TokenTrace,
-    check_request,
 )
 
-_WATCHED_TOKENS = 64
-"""New tokens of a request whose routing is watched; at least two canvases."""
 
-
-@dataclass(frozen=True, slots=True)
-class NativeSession:
-    """A loaded model with everything a request needs but its prompt.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeSession(InProcessSession[LoadedModel]):
+    """Our engine.
 
     Attributes:
         fused_commit: canvases are committed in the forward of the next one's first step.
-        template: what a prompt is put into; None gives it as it is, after the begin of text.
     """
 
-    loaded: LoadedModel
-    sampling: engine.DiffusionSampling | engine.GreedySampling
-    max_new_tokens: int
-    eos_policy: engine.EosPolicy
     trace: engine.TraceLevel
-    seed: int
     fused_commit: bool = False
-    template: ChatTemplate | None = None
-
-    @property
-    def identity(self) -> Identity:
-        loaded = self.loaded
-        return Identity(
-            model=loaded.config.name,
-            decoding=loaded.config.decoding.value,
-            emulated=loaded.applied.emulated,
-            weights=loaded.weights.kind
-            if loaded.weights.kind != "checkpoint"
-            else str(loaded.weights.folder and loaded.weights.folder.name),
-            weights_sha256=loaded.weights.sha256,
-            vocab_size=loaded.config.vocab_size,
-            canvas_length=loaded.config.canvas_length,
-            device=str(loaded.model.device),
-            eos_token_ids=loaded.config.eos_token_ids,
-            thought=loaded.tokenizer and Thought.of(loaded.tokenizer.token_to_id),
-            template_sha256=None if self.template is None else self.template.sha256,
-        )
 
     @property
     def capabilities(self) -> Capabilities:
-        diffusion = self.loaded.config.canvas_length is not None
-        traced = self.trace is not engine.TraceLevel.COUNTS
-        reason = "trace=counts keeps no positions"
-        return Capabilities(
-            steps=Steps.PER_POSITION if traced else Steps.PER_CANVAS,
-            device_time=self.loaded.model.device.type == "cuda",
-            seeds=True,
-            step_cap=True,
-            batch=True,
-            missing=dict.fromkeys(OF_POSITIONS, reason) if diffusion and not traced else {},
-        )
-
-    def check(self, prompts: Sequence[Sequence[int]]) -> None:
-        check_request(self.loaded.config, prompts, self.max_new_tokens)
-
-    def encode(self, text: str) -> list[int]:
-        assert self.loaded.tokenizer is not None
-        bos = self.loaded.config.bos_token_id
-        return encode_prompt(text, self.loaded.tokenizer, self.template, bos)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        tokenizer = self.loaded.tokenizer
-        return "" if tokenizer is None else str(tokenizer.decode(list(tokens)))
-
-    def vocabulary(self, token: int) -> str:
-        tokenizer = self.loaded.tokenizer
-        return str(token if tokenizer is None else tokenizer.id_to_token(token))
-
-    def stopwatch(self) -> Stopwatch:
-        if self.loaded.model.device.type == "cuda":
-            return CudaStopwatch(partial(torch.cuda.Event, enable_timing=True))
-        return HostStopwatch()
+        if self.trace is engine.TraceLevel.COUNTS:
+            return self.capable(Steps.PER_CANVAS, "trace=counts keeps no positions")
+        return self.capable(Steps.PER_POSITION, None)
 
     def answer(
         self,
@@ -147,10 +83,8 @@ class NativeSession:
     def touched_experts(
         self, prompts: Sequence[Sequence[int]], row_keys: Sequence[int]
     ) -> Iterator[tuple[Forward, list[int]]]:
-        length = 2 * (self.loaded.config.canvas_length or 1)
-        watched = min(self.max_new_tokens, max(_WATCHED_TOKENS, length))
         with observed_routing(self.loaded.model) as touched:
-            for event in self.answer(prompts, row_keys, max_new_tokens=watched):
+            for event in self.answer(prompts, row_keys, max_new_tokens=self.watched_tokens):
                 if isinstance(event, Forward):
                     yield event, [int(experts.sum()) for experts in touched]
                     touched.clear()

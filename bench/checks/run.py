@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench import provenance
+from bench.budget import Budget
 from bench.checks import CHECKS, Finding, checks_to_do
 from bench.compose import Point
 from bench.failures import record_failure
 from bench.shards import write_check
-from bench.supervise import Budget
 from bench.tables import frame
 
 

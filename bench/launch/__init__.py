@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.budget import Budget
 from bench.plan import Task
 from bench.schema import LauncherConfig, RayConfig, SlurmConfig
-from bench.supervise import Budget, Supervisor
+from bench.supervise import Supervisor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

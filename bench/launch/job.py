@@ -16,6 +16,7 @@ from bench.failures import raise_if_full, record_failure
 from bench.launch import Launch
 from bench.plan import Task, num_batches
 from bench.redact import redact
+from bench.refusal import is_refusal
 from bench.shards import SHARDS, adopt_shard
 from bench.supervise import RefusedError
 
@@ -48,6 +49,8 @@ def run_job(description: Mapping[str, Any]) -> Outcome:
         try:
             runs = prepare(description)
         except ValueError as error:
+            if not is_refusal(error):
+                raise
             outcome.refused = str(error)
             return outcome
         for run in runs:
@@ -59,7 +62,7 @@ def run_job(description: Mapping[str, Any]) -> Outcome:
                 outcome.trouble[run.point.config_hash] = (reason_of(error), detail[:500])
                 outcome.log = redact(traceback.format_exc())
         close(run.session for run in runs)
-        for shard in (folder / SHARDS).iterdir() if (folder / SHARDS).is_dir() else ():
+        for shard in sorted((folder / SHARDS).glob("*")):
             outcome.shards[shard.name] = {f.name: f.read_bytes() for f in shard.iterdir()}
     return outcome
 

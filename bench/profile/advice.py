@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from bench.digits import digits, tidy
 from bench.profile.folder import Profile
 from bench.profile.names import MAIN_PHASES, OTHER
-from bench.report.style import digits, percent_text
+from bench.report.style import percent_text
 
 _MAX_GAP_SHARE = 0.15
 _MIN_FLOOR_SHARE = 0.5
@@ -72,7 +73,7 @@ def _gaps(profile: Profile) -> Iterator[Advice]:
         return
     evidence = (
         f"{percent_text(gap_ms / step_ms)} of {_phase(rows)} ({digits(gap_ms)} of "
-        f"{digits(step_ms)} ms) passed with no work; threshold {percent_text(_MAX_GAP_SHARE)}"
+        f"{digits(step_ms)} ms) passed with no work; threshold {100 * _MAX_GAP_SHARE:g} %"
     )
     executed = str(profile.info.get("executed"))
     if profile.info["on_gpu"]:
@@ -106,7 +107,7 @@ def _far_from_floor(profile: Profile) -> Iterator[Advice]:
             f"Its {work} move or compute more than they have to, or reach less of the device's "
             f"rates: the table of {work} says which.",
             f"{digits(busy_ms)} ms of {work} against a floor of {digits(floor_ms)} ms "
-            f"({percent_text(row['reached'])}; threshold {percent_text(_MIN_FLOOR_SHARE)}), "
+            f"({percent_text(row['reached'])}; threshold {100 * _MIN_FLOOR_SHARE:g} %), "
             f"{percent_text(row['share'])} of {_phase(rows)} with what is between them",
             busy_ms - floor_ms,
         )
@@ -121,9 +122,9 @@ def _short_kernels(profile: Profile) -> Iterator[Advice]:
         yield Advice(
             "Many short kernels",
             "Each is about as short as its launch: fused ones read and write their data once.",
-            f"{digits(short['launches'].sum())} launches a step of less than "
+            f"{tidy(float(short['launches'].sum()))} launches a step of less than "
             f"{_SHORT_KERNEL_US:g} us each take {percent_text(short_ms / total_ms)} of its kernel "
-            f"time; threshold {percent_text(_MAX_SHORT_SHARE)}",
+            f"time; threshold {100 * _MAX_SHORT_SHARE:g} %",
             short_ms,
         )
 
@@ -141,7 +142,7 @@ def _unlabelled(profile: Profile) -> Iterator[Advice]:
     yield Advice(
         "Operations in no op group",
         text,
-        f"{percent_text(share)} of {_phase(rows)}; threshold {percent_text(_MAX_OTHER_SHARE)}",
+        f"{percent_text(share)} of {_phase(rows)}; threshold {100 * _MAX_OTHER_SHARE:g} %",
         float(other["total_ms"].sum()),
     )
 
@@ -156,7 +157,7 @@ def _deliveries(profile: Profile) -> Iterator[Advice]:
             "Text and traces go to host memory once a block: trace=counts copies less, and an "
             "autoregressive token is a block of its own.",
             f"{percent_text(delivery_ms / total_ms)} of the request; threshold "
-            f"{percent_text(_MAX_DELIVERY_SHARE)}",
+            f"{100 * _MAX_DELIVERY_SHARE:g} %",
             delivery_ms / len(own),
         )
 
@@ -174,7 +175,7 @@ def _full_memory(profile: Profile) -> Iterator[Advice]:
                 "Device memory nearly full",
                 "A larger batch or a longer prompt may not fit: fp8 weights take half of bf16's.",
                 f"{digits(peak / 2**30)} of {digits(capacity / 2**30)} GiB reserved; threshold "
-                f"{percent_text(_FULL_MEMORY)}",
+                f"{100 * _FULL_MEMORY:g} %",
                 0.0,
             )
 
@@ -189,6 +190,6 @@ def _overhead(profile: Profile) -> Iterator[Advice]:
                 "larger here than they are. Compare profiles with each other, not with runs.",
                 f"a {row['phase']} step took {digits(row['profiled_ms'])} ms with it and "
                 f"{digits(row['plain_before_ms'])} and {digits(row['plain_after_ms'])} ms without "
-                f"({percent_text(row['overhead'])} more; threshold {percent_text(_MAX_OVERHEAD)})",
+                f"({percent_text(row['overhead'])} more; threshold {100 * _MAX_OVERHEAD:g} %)",
                 row["profiled_ms"] - (row["plain_before_ms"] + row["plain_after_ms"]) / 2,
             )

@@ -1,9 +1,9 @@
 """The difference of two profiles as tables of text."""
 
+from bench.digits import digits
 from bench.profile.diff import ProfileDiff
 from bench.profile.tables import number_cell, percent_cell, short_name
 from bench.profile.words import group_name
-from bench.report.style import digits
 from bench.report.tables import Cell, Table
 
 

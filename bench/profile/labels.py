@@ -31,8 +31,8 @@ _A_BLOCK = 2  # parts of a block's name
 def labelled(model: Transformer) -> Iterator[None]:
     """Puts a range around every op group for as long as the context lasts.
 
-    A block is norms but for what has a range of its own in it, as in `model.planned`; products
-    between those are projections (`bench.profile.names.group_of`).
+    A block is norms but for what has a range of its own in it; products between those are
+    projections (`bench.profile.names.group_of`).
     """
     embedding, ops = model.embedding, model.ops
     with ExitStack() as stack:

@@ -15,6 +15,7 @@ from bench.profile.words import diff_headline, headline, limits, not_a_speed, wo
 from bench.report.figures import Plot, house_style
 from bench.report.html import embedded, environment
 from bench.report.style import DECODING_COLOURS
+from bench.writing import writing
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -78,11 +79,9 @@ def write_diff(diff: ProfileDiff, page: Path) -> Path:
             phases=diff_tables.phase_changes_table(diff),
         )
     )
-    try:
+    with writing(page):
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{page} cannot be written: {error.strerror}") from error
     return page
 
 

@@ -286,8 +286,8 @@ def _overhead(steps: pd.DataFrame) -> pd.DataFrame:
     """A row a phase: the same forwards with the profiler and without, before it and after it.
 
     `overhead` is the profiled sum over the mean of the two others, less 1; `drift` how far those
-    two are apart, as a share of their mean. An overhead smaller than it is not told from noise:
-    None.
+    two are apart, as a share of their mean. An overhead smaller than it is not told from noise, and
+    one below 0 is noise, for a profiler adds work: None.
     """
     rows = []
     for phase in (p for p in PHASES if p in set(steps["phase"])):
@@ -296,7 +296,7 @@ def _overhead(steps: pd.DataFrame) -> pd.DataFrame:
         plain = (before + after) / 2
         overhead = profiled / plain - 1 if plain else None
         drift = abs(after - before) / plain if plain else None
-        told = overhead is not None and drift is not None and drift <= abs(overhead)
+        told = overhead is not None and drift is not None and drift <= overhead
         rows.append(
             {
                 "phase": phase,

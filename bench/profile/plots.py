@@ -6,12 +6,13 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from bench.digits import digits
 from bench.profile.advice import main_rows
 from bench.profile.diff import ProfileDiff
 from bench.profile.folder import Profile
 from bench.profile.words import group_name
 from bench.report.figures import Plot, drawable, empty, framed, strip_frame
-from bench.report.style import INK, MUTED, RIGHT_COLOUR, WRONG_COLOUR, decoding_colour, digits
+from bench.report.style import INK, MUTED, RIGHT_COLOUR, WRONG_COLOUR, decoding_colour
 
 _ROW_IN = 0.3
 _LABEL_GAP = 0.012

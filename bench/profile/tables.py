@@ -4,10 +4,11 @@ from typing import Any
 
 import pandas as pd
 
+from bench.digits import NOT_AVAILABLE, digits, tidy
 from bench.profile.folder import Profile
 from bench.profile.names import MAIN_PHASES, PHASES
 from bench.profile.words import group_name
-from bench.report.style import NOT_AVAILABLE, digits, percent
+from bench.report.style import percent
 from bench.report.tables import Cell, Table
 from bench.report.view import as_number
 
@@ -99,7 +100,7 @@ def operators_table(profile: Profile) -> Table:
         (
             Cell(short_name(row["operator"])),
             Cell(group_name(row["op_group"])),
-            number_cell(row["calls"]),
+            count_cell(row["calls"]),
             number_cell(row["self_ms"]),
             number_cell(row["device_ms"]) if on_gpu else Cell(NOT_AVAILABLE),
             percent_cell(row["share"]),
@@ -132,14 +133,14 @@ def kernels_table(profile: Profile) -> Table | None:
         (
             Cell(short_name(row["kernel"])),
             Cell(group_name(row["op_group"])),
-            number_cell(row["launches"]),
+            count_cell(row["launches"]),
             number_cell(row["kernel_ms"]),
             number_cell(row["mean_us"]),
             percent_cell(row["share"]),
             percent_cell(row["group_floor_share"]),
-            number_cell(row["blocks_per_sm"]),
+            count_cell(row["blocks_per_sm"]),
             number_cell(row["occupancy_pct"]),
-            number_cell(row["registers_per_thread"]),
+            count_cell(row["registers_per_thread"]),
         )
         for row in rows.head(_MOST_ROWS).to_dict("records")
     )
@@ -161,7 +162,7 @@ def gaps_table(profile: Profile) -> Table:
     cells = tuple(
         (
             Cell(group_name(row["op_group"])),
-            number_cell(row["gaps"]),
+            count_cell(row["gaps"]),
             number_cell(row["gap_ms"]),
             number_cell(row["mean_us"]),
             number_cell(row["largest_us"]),
@@ -193,7 +194,7 @@ def memory_table(profile: Profile) -> Table:
                     Cell(str(device)),
                     _mib(held["allocated_bytes"].max()),
                     _mib(held["reserved_bytes"].max()),
-                    number_cell(made["allocations"].sum()),
+                    count_cell(made["allocations"].sum()),
                     _mib(made["allocated_bytes"].sum()),
                 )
             )
@@ -233,7 +234,7 @@ def overhead_table(profile: Profile) -> Table:
     )
     return Table(
         "Mean time of the same forwards in one process. Overhead: n/a where the times before and "
-        "after differ by more than it.",
+        "after differ by more than it, or where the profiled forwards were the quicker ones.",
         header,
         cells,
         words=1,
@@ -262,6 +263,11 @@ def short_name(value: object) -> str:
 
 def number_cell(value: Any) -> Cell:
     return Cell(digits(as_number(value)))
+
+
+def count_cell(value: Any) -> Cell:
+    """Of things: a whole mean stays whole."""
+    return Cell(tidy(as_number(value)))
 
 
 def percent_cell(value: Any, signed: bool = False) -> Cell:

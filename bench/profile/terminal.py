@@ -5,20 +5,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.digits import digits
 from bench.profile.advice import advise, main_rows
 from bench.profile.diff import ProfileDiff
 from bench.profile.folder import Profile
 from bench.profile.words import diff_headline, group_name, headline, overhead_sentence
-from bench.report.style import digits, percent
+from bench.report.style import percent
 from bench.report.view import as_number
+from bench.screen import screen
 
-_WIDTH = 100
 _MOST_ADVICE = 3
 
 
 def print_profile(profile: Profile, console: Console | None = None) -> None:
     """The step by op group, the headline, what to look at, and what profiling cost."""
-    out = _screen(console)
+    out = screen(console)
     rows = main_rows(profile)
     gap = "idle\nms" if profile.info["on_gpu"] else "Python\nms"
     table = _table("op group", ("time\nms", "share\n%", "busy\nms", gap, "floor\n% of time"))
@@ -40,7 +41,7 @@ def print_profile(profile: Profile, console: Console | None = None) -> None:
 
 def print_diff(diff: ProfileDiff, console: Console | None = None) -> None:
     """What differs, op groups with what became slower first, and the headline."""
-    out = _screen(console)
+    out = screen(console)
     for name, before, after in diff.facts:
         out.print(Text(f"{name}: {before} -> {after}"))
     table = _table("op group", ("A\nms", "B\nms", "change\nms", "noise\nms"), "mostly")
@@ -62,13 +63,6 @@ def print_diff(diff: ProfileDiff, console: Console | None = None) -> None:
             style="dim",
         )
     )
-
-
-def _screen(console: Console | None) -> Console:
-    out = console or Console()
-    if console is None:
-        out.width = min(_WIDTH, out.width) if out.is_terminal else _WIDTH
-    return out
 
 
 def _table(first: str, numbers: tuple[str, ...], last: str | None = None) -> Table:

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from bench.digits import NOT_AVAILABLE, digits
 from bench.profile.advice import main_rows
 from bench.profile.diff import ProfileDiff
 from bench.profile.folder import Profile
 from bench.profile.names import HOST, MAIN_PHASES, MERGED_FEED_FORWARD
-from bench.report.style import NOT_AVAILABLE, digits, percent_text, plural
+from bench.report.style import percent_text, plural
 from bench.report.view import as_number
 
 
@@ -39,7 +40,7 @@ def headline(profile: Profile) -> str:
 
 def not_a_speed() -> str:
     return (
-        "Steps ran under a profiler, which slows them: their parts can be held against each other, "
+        "Steps ran under a profiler, which adds work: their parts can be held against each other, "
         "and profiles against profiles. How fast a point is, canvasbench run measures."
     )
 
@@ -55,7 +56,11 @@ def overhead_sentence(profile: Profile) -> str:
     more = (
         NOT_AVAILABLE if overhead is None else f"{100 * overhead:+.3g} % of a {row['phase']} step"
     )
-    noisy = "" if overhead is not None or drift is None else ", more than the cost"
+    noisy = ""
+    if row["profiled_ms"] < min(row["plain_before_ms"], row["plain_after_ms"]):
+        noisy = ", and the profiled ones were quicker than both: the machine changed in between"
+    elif overhead is None and drift is not None:
+        noisy = ", more than the cost"
     return (
         f"Its cost, measured over the same {plural(int(row['forwards']), 'forward')}: {more} "
         f"({digits(row['profiled_ms'])} ms with it, "

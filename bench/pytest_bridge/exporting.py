@@ -19,6 +19,7 @@ from bench.history.entry import SERIES, Entry, Figure, PointEntry, entry_of
 from bench.history.folder import read_history
 from bench.pytest_bridge.rounds import round_stats
 from bench.store import Run, open_run
+from bench.writing import writing
 
 FORMAT = "pytest-benchmark"
 _FORMAT_VERSION = "5.1.0"  # of the pytest-benchmark whose JSON has exactly these fields
@@ -50,13 +51,11 @@ def export_pytest_benchmark(source: Path, into: Path) -> list[Path]:
     }
     if not files:
         raise ValueError(f"{source} has no valid point with a time")
-    try:
+    with writing(into):
         into.mkdir(parents=True, exist_ok=True)
         for name, document in files.items():
             text = json.dumps(document, indent=2, allow_nan=False) + "\n"
             (into / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{into} cannot be written: {error.strerror}") from error
     return [into / name for name in files]
 
 
@@ -84,7 +83,7 @@ def _document(entry: Entry, benchmarks: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _of_run(folder: Path) -> Iterator[dict[str, Any]]:
     run = open_run(folder)
-    for point in _valid(entry_of(folder)):
+    for point in entry_of(folder).valid_points:
         tables = {name: _own(run, name, point.config_hash) for name in ("requests", "steps")}
         for metric in METRICS.values():
             rounds_s = _passes_s(metric, tables) if metric.is_speed else []
@@ -114,16 +113,12 @@ def _passes_s(metric: Metric, tables: dict[str, pd.DataFrame]) -> list[float]:
 
 
 def _of_entry(entry: Entry) -> Iterator[dict[str, Any]]:
-    for point in _valid(entry):
+    for point in entry.valid_points:
         for name, figure in point.figures.items():
             unit = SERIES[name][0]
             if unit in _TIMES and figure.value > 0:
                 rounds_s = [_seconds(figure.value, unit)]
                 yield _benchmark(point, name, unit, rounds_s, _ROUND_IS_A_VALUE)
-
-
-def _valid(entry: Entry) -> list[PointEntry]:
-    return [point for point in entry.points if point.validity != "invalid"]
 
 
 def _seconds(value: float, unit: str) -> float:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from bench.refusal import is_refusal
+
 if TYPE_CHECKING:
     from bench.pytest_bridge.point import BenchmarkedPoint
 
@@ -56,6 +58,12 @@ def canvasbench_point(
 
 
 def _refuse(benchmark: Any, error: ValueError) -> NoReturn:
-    """Fails the test in one line, and keeps its times out of pytest-benchmark's JSON."""
+    """Fails the test in one line, and keeps its times out of pytest-benchmark's JSON.
+
+    Raises:
+        ValueError: a fault of canvasbench, with its traceback.
+    """
     benchmark.has_error = True
+    if not is_refusal(error):
+        raise error
     raise pytest.fail.Exception(f"canvasbench_point: {error}", pytrace=False) from None

@@ -8,6 +8,7 @@ from bench.replay.terminal import print_generation
 from bench.report.style import plural
 from bench.report.view import View
 from bench.store import open_run
+from bench.writing import write_text
 
 _MOST_CELLS = 400_000
 """Steps times positions in a page; a cell takes 5.4 characters, so the page stays below 3 MB."""
@@ -34,10 +35,7 @@ def replay(
         return
     page = output or run_folder / "replay.html"
     shown = found.at_most(_MOST_CELLS)
-    try:
-        page.write_text(replay_page(shown), encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{page} cannot be written: {error.strerror}") from error
+    write_text(page, replay_page(shown))
     canvases = sum(len(g.canvases) for g in shown.generations)
     print(f"{plural(canvases, 'canvas')}, {page.stat().st_size / 1e6:.2f} MB")
     print(f"replay: {page}")

@@ -87,6 +87,7 @@ def _data(replay: Replay) -> dict[str, Any]:
     return {
         "noiseShades": NOISE_SHADES,
         "palette": PALETTE,
+        "inks": [style.ink for style in STATE_STYLES.values()],
         "glyphs": [style.glyph for style in STATE_STYLES.values()],
         "labels": [style.label.partition(",")[0] for style in STATE_STYLES.values()],
         "tokens": [visible(token) for token in vocabulary],

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from bench.digits import NOT_AVAILABLE, digits
 from bench.replay.data import Generation, Replay
 from bench.report.cells import PALETTE, is_special, left_to_right, paint, state_of
 from bench.report.states import SampleCanvas
-from bench.report.style import INK, NOT_AVAILABLE, STATE_STYLES, State, digits
+from bench.report.style import INK, STATE_STYLES, State
 
 _PROSE = " "
 _NARROWEST = 20

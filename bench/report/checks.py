@@ -4,7 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.style import NOT_AVAILABLE, digits, percent
+from bench.digits import NOT_AVAILABLE, digits, tidy
+from bench.report.style import percent
 from bench.report.tables import Cell, Table
 from bench.report.view import Point, View, as_number
 
@@ -78,5 +79,5 @@ def _group_cells(row: dict[Any, Any], total_ms: float) -> tuple[Cell, ...]:
         Cell(percent(step_ms / total_ms)),
         Cell(digits(floor_ms)),
         Cell(percent(floor_ms / step_ms if floor_ms and step_ms else None)),
-        Cell(digits(row["launches"])),
+        Cell(tidy(row["launches"])),
     )

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.claims.kept import read_verdicts
+from bench.claims.kept import read_verdicts, unshown
 from bench.claims.verdict import Outcome, comparable_first, is_comparable
-from bench.claims.words import NOT_AVAILABLE, TIMES, difference, figure, percent, told, unit_of
+from bench.claims.words import TIMES, difference, figure, percent, promised_too, told, unit_of
+from bench.digits import NOT_AVAILABLE
 from bench.report.figures import house_style
 from bench.report.html import embedded, environment
+from bench.report.notices import notices
 from bench.report.plot_claims import plot_claim
 from bench.report.style import DECODING_COLOURS, plural
 from bench.report.tables import Cell, Table
@@ -54,9 +56,14 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """All verdicts on a run."""
+    """All verdicts on a run.
+
+    Attributes:
+        unshown: what the run preregistered besides, in a sentence; empty where nothing is left out.
+    """
 
     headline: str
+    unshown: str
     summary: Table
     sections: tuple[Section, ...]
 
@@ -76,7 +83,8 @@ def judged(view: View) -> Judged | None:
             _section(view, verdict, is_open=all_open or is_comparable(verdict))
             for verdict in verdicts
         )
-    return Judged(_headline(verdicts), _summary(verdicts), sections)
+    left_out = promised_too(unshown(view.path, view.info, verdicts))
+    return Judged(_headline(verdicts), left_out, _summary(verdicts), sections)
 
 
 def render_claims(run: Run) -> Path:
@@ -97,6 +105,7 @@ def render_claims(run: Run) -> Path:
             colours=DECODING_COLOURS,
             date=view.date,
             device=view.device,
+            notices=notices(view),
             timed=view.timed,
             title="Published claims",
         ),
@@ -269,8 +278,8 @@ def _decomposition(own: Plain) -> list[Table]:
         ("a forward", "ms, host included"),
         ("a forward", "ms, device"),
         ("host", "ms a block"),
-        ("op floor", "share"),
-        ("streaming floor", "share"),
+        ("op floor", "share, data sheet"),
+        ("streaming floor", "share, data sheet"),
     )
     said = (
         "A block is a canvas (its steps, and a commit that is not fused with one of them), or one "
@@ -278,7 +287,8 @@ def _decomposition(own: Plain) -> list[Table]:
     )
     if floors is not None:
         said += (
-            f" Floors of the {floors['device']}: op {figure(floors['op_ms'])} ms a forward, "
+            f" Floors of the {floors['device']} by its data sheet, not by the rates that this run "
+            f"reached: op {figure(floors['op_ms'])} ms a forward, "
             f"streaming {figure(floors['streaming_ms'])} ms."
         )
     return [Table(f"{said} {difference(found)}", header, rows, words=1)]
@@ -299,7 +309,7 @@ def _baselines(own: Plain) -> list[Table]:
         ("measured diffusion rate over", ""),
         ("class", ""),
         ("autoregressive", "tok/s"),
-        ("of its op floor", "%"),
+        ("of its op floor", "%, data sheet"),
         ("ratio", ""),
     )
     caption = "A ratio is no better than what it is divided by."

@@ -1,6 +1,7 @@
 """What the machine did while the points were timed, one row a point."""
 
-from bench.report.style import NOT_AVAILABLE, digits, percent, tidy
+from bench.digits import NOT_AVAILABLE, digits, tidy
+from bench.report.style import percent
 from bench.report.tables import Cell, Table, name_cells
 from bench.report.view import Point, View
 

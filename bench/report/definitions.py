@@ -146,7 +146,8 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
         (
             "net correction",
             "(wrong at the reference and right at the end - right at the reference and wrong at "
-            "the end) / all problems; the headline uses half.",
+            "the end) / all problems; the headline uses half. Where all problems agree there is "
+            "no interval.",
         ),
         ("locked in", "Wrong at the reference and the same text at the end, of all problems."),
         ("ever-right gap", "Right at some step, wrong at the end, of all problems."),
@@ -154,7 +155,8 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
             "repaired, preserved",
             "Some tokens of a right canvas are replaced at random and it is denoised again. "
             "Repaired: share of those tokens that came back right; preserved: share of the others "
-            "that stayed.",
+            "that stayed. Intervals are resampled by prompt; where all prompts agree on all or "
+            "none, as resamples then do, the interval is Wilson's over the prompts.",
         ),
         (
             "accuracy",

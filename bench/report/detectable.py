@@ -9,9 +9,8 @@ import numpy as np
 from bench.metrics import RATES, request_times
 from bench.report.style import Estimate
 from bench.report.view import Point, View
+from bench.stats import LEVEL, detectable_at_spread, process_means
 
-POWER = 0.8
-ALPHA = 0.05
 _METRIC = "delivered_tok_per_s"
 _KEYS = ("process_id", "request_id")
 _COLUMNS = (
@@ -40,34 +39,11 @@ def detectable_change(view: View, point: Point) -> Estimate:
         return Estimate(None)
     from scipy import stats  # slow to import; most runs have one process a point
 
-    from bench.stats import process_means
-
     times, (top, bottom) = request_times(own), RATES[_METRIC]
     _, means = process_means(times[top], times[bottom], own["process_id"])
     if not (means > 0).all():
         return Estimate(None)
     spread, n = float(np.log(means).std(ddof=1)), len(means)
-    tails = stats.chi2.ppf([1 - ALPHA / 2, ALPHA / 2], n - 1)
+    tails = stats.chi2.ppf([1 - LEVEL / 2, LEVEL / 2], n - 1)
     low, high = spread * np.sqrt((n - 1) / tails)
-    return Estimate(*(relative_change(float(s), n) for s in (spread, low, high)))
-
-
-def relative_change(spread: float, num_processes: int) -> float:
-    """The change that a two-sample t test with `num_processes` an arm finds with power 0.8.
-
-    By the noncentral t distribution (Cohen 1988, section 2.2), in the right direction.
-
-    Args:
-        spread: standard deviation of the log of a process mean.
-    """
-    from scipy import optimize, stats
-
-    df = 2 * num_processes - 2
-    critical = stats.t.ppf(1 - ALPHA / 2, df)
-    shift = optimize.brentq(
-        lambda noncentrality: float(stats.nct.sf(critical, df, noncentrality)) - POWER,
-        0.0,
-        4.0 * critical,
-        xtol=1e-9,
-    )
-    return float(np.expm1(shift * spread * np.sqrt(2 / num_processes)))
+    return Estimate(*(detectable_at_spread(float(s), n, n) for s in (spread, low, high)))

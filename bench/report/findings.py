@@ -6,8 +6,9 @@ the accuracies differ significantly or are unknown. Invalid points are compared 
 
 from dataclasses import dataclass
 
+from bench.digits import digits, tidy
 from bench.report.quality import Quality, compare_quality
-from bench.report.style import digits, percent_text, plural, with_interval
+from bench.report.style import percent_text, plural, with_interval
 from bench.report.view import Point, View
 
 _SPEED = "delivered_tok_per_s"
@@ -131,7 +132,7 @@ def steps_sentence(point: Point) -> str:
     median, p90 = point.number("steps_per_canvas_median"), point.number("steps_per_canvas_p90")
     corrected = with_interval(point.estimate("net_correction"), "%", scale=100, signed=True)
     return (
-        f"{point.name}: median {digits(median)} and p90 {digits(p90)} steps a canvas, "
+        f"{point.name}: median {tidy(median)} and p90 {tidy(p90)} steps a canvas, "
         f"{percent_text(point.number('cap_rate'))} stopped by the cap, net correction {corrected} "
         "of problems after half the steps"
     )

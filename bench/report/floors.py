@@ -1,6 +1,7 @@
 """How near a step comes to what its device allows: time against both floors."""
 
-from bench.report.style import digits, percent
+from bench.digits import digits
+from bench.report.style import percent
 from bench.report.tables import Cell, Table, measured, name_cells
 from bench.report.view import Point, View
 

@@ -1,7 +1,8 @@
 """Commits fused with a step: what such a forward takes, and how many forwards it saves."""
 
+from bench.digits import NOT_AVAILABLE, digits, tidy
 from bench.phases import FUSED
-from bench.report.style import NOT_AVAILABLE, digits, percent
+from bench.report.style import percent
 from bench.report.tables import Cell, Table, measured, name_cells
 from bench.report.view import Point, View
 
@@ -38,5 +39,5 @@ def _cells(point: Point) -> tuple[Cell, ...]:
         *(measured(point.estimate(name), point) for name in ("step_ms", "commit_ms", "fused_ms")),
         Cell(digits(point.number("fused_op_floor_ms"))),
         Cell(percent(point.number("fused_op_floor_share"))),
-        Cell(digits(passes / canvases if passes is not None and canvases else None)),
+        Cell(tidy(passes / canvases if passes is not None and canvases else None)),
     )

@@ -8,11 +8,17 @@ from typing import Any
 from bench.preregistration import EXCLUSIONS, State, deviations, standing
 from bench.report.served import changed_servers
 from bench.report.style import plural
-from bench.report.view import Point, View
-from bench.telemetry import Condition
+from bench.report.view import Point, Run, View
+from bench.telemetry import Condition, reason_names
+from bench.telemetry.conditions import CAP
 
 _NEXT_CODE = re.compile(rf", (?=(?:{'|'.join(EXCLUSIONS)})(?:[:,]|$))")
 """Where a validity_reason goes on to its next code; what a machine did may hold commas itself."""
+
+_LIMITED = re.compile(
+    rf"((?:{'|'.join(reason_names(CAP))})\b[^;]*?) in (\d+) of (\d+) samples", re.IGNORECASE
+)
+"""What a window's reason says of a power limit (`bench.telemetry.verdict`)."""
 
 _NAMED = 4
 """Points that a notice names; it counts the rest."""
@@ -38,6 +44,11 @@ class Notice:
         return f"{self.lead} {self.more}".rstrip()
 
 
+def limits_of(run: Run) -> dict[str, str]:
+    """What a verdict on a run has to say beside it: every notice's lead by its title."""
+    return {notice.title: notice.lead for notice in notices(View.of(run))}
+
+
 def notices(view: View) -> list[Notice]:
     """Every limit of this run a reader has to know before quoting a number, the gravest first."""
     found = [*_validity(view), *_plan(view)]
@@ -49,7 +60,7 @@ def notices(view: View) -> list[Notice]:
     if any(isinstance(config, dict) and config.get("rehearsal") for config in configs):
         text = "A large experiment at a size for a processor: its speeds stand for nothing."
         found.append(Notice("Rehearsal", text, True))
-    found += [*_random_weights(view), *_shared(view)]
+    found += [*_random_weights(view), *_shared(view), *_limited(view)]
     if view.one_process:
         found.append(
             Notice(
@@ -69,10 +80,7 @@ def notices(view: View) -> list[Notice]:
                 "accuracy keep their meaning.",
             )
         )
-    failures = len(view.tables["failures"])
-    if failures:
-        found.append(Notice("Failures", f"{plural(failures, 'failure')} recorded; listed below."))
-    return found
+    return [*found, *_code(view), *_failures(view)]
 
 
 def reason_in_words(reason: str) -> str:
@@ -156,6 +164,65 @@ def _shared(view: View) -> list[Notice]:
     lead = f"Others worked on it while points were timed ({what}{beyond})."
     more = "Such speeds may be too low, by a share that differs from point to point."
     return [Notice("Shared machine", lead, True, more)]
+
+
+def _limited(view: View) -> list[Notice]:
+    """Points whose clocks a power limit held down in most samples of their timed windows."""
+    said = [
+        f"{point.name}: {text}"
+        for point in view.points
+        if point.usable and (text := _power_limit(view, point))
+    ]
+    if not said:
+        return []
+    beyond = f"; and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
+    lead = (
+        "The device lowered its clocks to stay within its power in most samples "
+        f"({'; '.join(said[:_NAMED])}{beyond})."
+    )
+    more = (
+        "Their speeds hold at this limit; a ratio to a point that was not held down is partly the "
+        "limit's."
+    )
+    return [Notice("Power limit", lead, True, more)]
+
+
+def _power_limit(view: View, point: Point) -> str:
+    """sw_power_cap in 71 of 71 samples, 695 of 700 W; "" where at most half were limited."""
+    windows = view.table("windows", "point_id", "condition_reason", "num_samples")
+    own = windows[windows["point_id"] == point.point_id]
+    reasons = list(own["condition_reason"]) or [point.text("condition_reason")]
+    found = [match for reason in reasons if (match := _LIMITED.search(str(reason)))]
+    limited = sum(int(match[2]) for match in found)
+    total = int(own["num_samples"].sum()) or sum(int(match[3]) for match in found)
+    if 2 * limited <= total:
+        return ""
+    watts = [point.number(name) for name in ("power_mean_w", "power_limit_w")]
+    power = "" if None in watts else f", {watts[0]:.0f} of {watts[1]:.0f} W"
+    return f"{found[0][1].lower()} in {limited} of {total} samples{power}"
+
+
+def _code(view: View) -> list[Notice]:
+    """Points measured by code that no commit names; nothing where a run does not tell of code."""
+    if "git" not in view.info:
+        return []
+    found = []
+    if changed := [p for p in view.points if p.flag("dirty")]:
+        lead = f"The code that measured differs from its commit ({_named(changed)})."
+        found.append(Notice("Uncommitted code", lead))
+    if unknown := [p for p in view.points if not p.text("commit")]:
+        lead = f"It is not known which code measured ({_named(unknown)})."
+        found.append(Notice("Unknown code", lead))
+    return found
+
+
+def _failures(view: View) -> list[Notice]:
+    """Processes that failed; a run is only finished once other attempts have measured all of it."""
+    count = len(view.tables["failures"])
+    if not count:
+        return []
+    good = ", and made good by a later attempt" if view.info.get("finished") is True else ""
+    return [Notice("Failures", f"{plural(count, 'failure')} recorded{good}.", more="Listed below.")]
 
 
 def _named(points: Sequence[Point]) -> str:

@@ -97,8 +97,10 @@ def _markers(axes: Axes, shown: SampleCanvas) -> None:
     for state in (State.ACCEPTED, State.REVOKED, State.REVISED):
         rows, columns = np.nonzero(shown.state_TL == state)
         style = STATE_STYLES[state]
-        size = 12 if state is not State.ACCEPTED else 4
-        axes.scatter(columns, rows, s=size, marker=style.marker, color=style.ink, linewidths=1)
+        face = style.ink if state is State.REVOKED else "none"  # hollow, as its glyph is
+        axes.scatter(
+            columns, rows, 11, marker=style.marker, linewidths=0.8, color=style.ink, facecolors=face
+        )
     _dots(axes, shown)
 
 

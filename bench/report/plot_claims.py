@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import StrMethodFormatter
 
-from bench.claims.words import NOT_AVAILABLE, figure, told
+from bench.claims.words import figure, told
+from bench.digits import NOT_AVAILABLE
 from bench.report.figures import Plot, framed, strip_frame
 from bench.report.style import INK, MUTED, PAPER, decoding_colour, plural
 from bench.report.view import View
@@ -44,15 +45,14 @@ def plot_claim(view: View, verdict: Plain) -> Plot:
     _measured(axes, verdict, colour)
     for row, own in enumerate(others):
         _definition(axes, 2.1 + 0.62 * row, own, colour)
-    bottom = 2.1 + 0.62 * len(others)
-    _floors(axes, floors, bottom)
+    _floors(axes, floors)
     ticks = [0.0, 1.0, *(2.1 + 0.62 * row for row in range(len(others)))]
     own = f"measured: {_SHORT[claim['metric']]}"
     axes.set_yticks(ticks, ["published", own, *(_SHORT[d["metric"]] for d in others)])
     for label in axes.get_yticklabels()[:2]:
         label.set_fontweight("bold")
         label.set_color(INK)
-    axes.set_ylim(bottom - 0.15, -0.95)
+    axes.set_ylim(1.95 + 0.62 * len(others), -0.95)
     axes.set_xlim(*_reach(verdict, others))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.set_xlabel(f"{claim['unit']}; the axis does not begin at zero")
@@ -122,7 +122,7 @@ def _definition(axes: Axes, y: float, own: Plain, colour: str) -> None:
     _label(axes, reach, y, figure(own["value"]), bold=False)
 
 
-def _floors(axes: Axes, floors: Plain | None, bottom: float) -> None:
+def _floors(axes: Axes, floors: Plain | None) -> None:
     """Rates that forwards at their floor would give, each labelled on its outer side."""
     if floors is None:
         return

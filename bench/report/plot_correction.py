@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from bench.digits import tidy
 from bench.report.figures import Plot, drawable, empty, framed, strip_frame
 from bench.report.style import (
     INK,
@@ -18,7 +19,6 @@ from bench.report.style import (
     percent_text,
     plural,
     precision_style,
-    tidy,
 )
 from bench.report.view import Point, View
 

@@ -3,18 +3,11 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
+from bench.digits import digits
 from bench.report.figures import Plot, empty, framed, strip_frame
 from bench.report.findings import compared_pair, speed_ratio
 from bench.report.quality import compare_quality
-from bench.report.style import (
-    INK,
-    MUTED,
-    decoding_colour,
-    digits,
-    plural,
-    precision_style,
-    told,
-)
+from bench.report.style import INK, MUTED, decoding_colour, plural, precision_style, told
 from bench.report.view import Point, View
 
 _METRIC = "delivered_tok_per_s"
@@ -39,15 +32,16 @@ def plot_speed(view: View) -> Plot:
         1, 1 + judged, sharey=True, width_ratios=(1.55, 1) if judged else None, squeeze=False
     )[0]
     speed = panels[0]
+    differ = len({p.count("num_processes") for p in points}) > 1
     for y, point in enumerate(points):
-        _bar(speed, y, point)
+        _bar(speed, y, point, says_n=differ)
         _repeats(speed, y, point, view.table("requests", "point_id"))
         if judged:
             _accuracy(panels[1], y, point)
     speed.set_yticks(range(len(points)), [p.name for p in points])
     speed.tick_params(axis="y", labelcolor=INK)
     speed.set_ylim(len(points) - 0.45, -0.55)
-    speed.set_xlim(0, 1.34 * max(_reach(p) for p in points))
+    speed.set_xlim(0, (1.5 if differ else 1.34) * max(_reach(p) for p in points))
     speed.set_xlabel("delivered tok/s, prefill included")
     speed.set_title("Speed")
     if judged:
@@ -74,20 +68,21 @@ def _title(view: View, points: list[Point]) -> str:
 
 
 def _units(view: View, points: list[Point]) -> str:
-    first = points[0]
     sizes = [
-        plural(n, noun)
+        said
         for noun, column in (
             ("process", "num_processes"),
             ("repeat", "num_repeats"),
             ("prompt", "num_prompts"),
         )
-        if (n := first.count(column)) is not None
+        if (said := _sizes(points, column, noun))
     ]
     parts = [f"n a point: {', '.join(sizes)}."] if sizes else []
-    if any(p.estimate(_METRIC).has_interval for p in points):
-        within = " within the one process" if first.one_process else " between processes"
-        parts.append(f"Whiskers: 95 % interval{within}.")
+    ranged = [p for p in points if p.estimate(_METRIC).has_interval]
+    within = {p.one_process: "within the one process" for p in ranged if p.one_process}
+    between = {p.one_process: "between processes" for p in ranged if not p.one_process}
+    if kinds := [*between.values(), *within.values()]:
+        parts.append(f"Whiskers: 95 % interval {', or '.join(kinds)}.")
     parts.append("Small dots: each repeat.")
     if all(p.number("accuracy") is None for p in points):
         parts.append("Accuracy: n/a.")
@@ -98,12 +93,21 @@ def _units(view: View, points: list[Point]) -> str:
     return " ".join(parts)
 
 
+def _sizes(points: list[Point], column: str, noun: str) -> str:
+    """5 processes, or "1 to 5 processes" where points differ; "" where none says."""
+    counts = sorted({n for p in points if (n := p.count(column)) is not None})
+    if len(counts) < 2:
+        return plural(counts[0], noun) if counts else ""
+    return f"{counts[0]:,} to {plural(counts[-1], noun)}"
+
+
 def _reach(point: Point) -> float:
     estimate = point.estimate(_METRIC)
     return max(estimate.value or 0, estimate.hi or 0)
 
 
-def _bar(axes: Axes, y: int, point: Point) -> None:
+def _bar(axes: Axes, y: int, point: Point, *, says_n: bool) -> None:
+    """`says_n`: processes stand beside an interval, too, for points have different numbers."""
     estimate = point.estimate(_METRIC)
     value = estimate.value or 0.0
     colour = decoding_colour(point.decoding)
@@ -115,7 +119,10 @@ def _bar(axes: Axes, y: int, point: Point) -> None:
     if estimate.lo is not None and estimate.hi is not None:
         axes.plot([estimate.lo, estimate.hi], [y, y], color=INK, linewidth=1.6)
     text, interval = told(estimate)
-    note = interval or f"n = {plural(point.count('num_processes') or 1, 'process')}"
+    processes = point.count("num_processes") or 1
+    note = interval or f"n = {plural(processes, 'process')}"
+    if interval and says_n:
+        note += f", n = {processes}"
     offset = {"textcoords": "offset points", "va": "center"}
     at = (_reach(point), y)
     axes.annotate(text, at, (10, 6), fontweight="bold", **offset)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from bench.digits import digits, tidy
 from bench.phases import DENOISING
 from bench.report.figures import Plot, drawable, empty, framed, strip_frame
 from bench.report.style import (
@@ -15,12 +16,10 @@ from bench.report.style import (
     MUTED,
     STATE_STYLES,
     State,
-    digits,
     percent_text,
     plural,
     precision_style,
     task_colours,
-    tidy,
 )
 from bench.report.view import Point, View
 

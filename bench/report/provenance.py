@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bench.digits import NOT_AVAILABLE
 from bench.preregistration import State, deviations, planned_counts, standing
 from bench.report.notices import measured_rows
-from bench.report.style import NOT_AVAILABLE, percent_text, plural
+from bench.report.style import percent_text, plural
 from bench.report.view import View, as_number
 
 

@@ -9,10 +9,10 @@ from math import comb
 
 import pandas as pd
 
-from bench.report.style import NOT_AVAILABLE, digits, percent_text, plural, with_interval
+from bench.digits import NOT_AVAILABLE, digits
+from bench.report.style import percent_text, plural, with_interval
 from bench.report.view import Point, View
-
-_ALPHA = 0.05
+from bench.stats import LEVEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Quality:
     @property
     def differs(self) -> bool | None:
         """Significantly at 5 %; None where that is unknown."""
-        return None if self.p_value is None else self.p_value < _ALPHA
+        return None if self.p_value is None else self.p_value < LEVEL
 
     @property
     def clause(self) -> str:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from bench.report.style import NOT_AVAILABLE, digits, tidy
+from bench.digits import NOT_AVAILABLE, digits, tidy
 from bench.report.tables import Cell, Table, measured, name_cells
 from bench.report.view import Point, View
 
@@ -62,7 +62,7 @@ def _load_cells(view: View, point: Point) -> tuple[Cell, ...]:
         ),
         Cell(digits(late)),
         Cell(tidy(point.number("server_canvases")), ", ".join(unread)),
-        Cell(digits(point.number("server_steps_per_canvas"))),
+        Cell(tidy(point.number("server_steps_per_canvas"))),
     )
 
 
@@ -71,7 +71,7 @@ def _load(point: Point) -> str:
     if connections is not None:
         return f"{connections} at a time"
     if rate is not None:
-        return f"{digits(rate)} a second at random times"
+        return f"{tidy(rate)} a second at random times"
     return "at the times of a file"
 
 
@@ -178,7 +178,7 @@ def reconciled_tables(view: View) -> list[Table]:
         rows = tuple(
             (
                 Cell(str(name)),
-                *(Cell(digits(_value(medians.get((name, p.point_id))))) for p in points),
+                *(Cell(tidy(_value(medians.get((name, p.point_id))))) for p in points),
             )
             for name in own["name"].unique()
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
-from bench.digits import LEAST, digits_apart
+from bench.digits import NOT_AVAILABLE, digits, told_apart
 
 INK = "#1b1f24"
 MUTED = "#57606a"
@@ -26,9 +26,6 @@ TASK_COLOURS = ("#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#B8A900"
 RIGHT_COLOUR = "#009E73"
 WRONG_COLOUR = "#D55E00"
 LOCKED_COLOUR = "#7a828b"
-
-NOT_AVAILABLE = "n/a"
-
 
 LineStyle = Literal["-", "--", "-.", ":"]
 
@@ -108,22 +105,6 @@ class Estimate:
         return self.lo is not None and self.hi is not None
 
 
-def digits(value: float | None, *, signed: bool = False, count: int = LEAST) -> str:
-    """Three significant digits with thousands separators: 1,240, 93.0, 0.0123; n/a when unknown.
-
-    Args:
-        count: of significant digits, where an interval needs more (`told`).
-    """
-    if value is None or not math.isfinite(value):
-        return NOT_AVAILABLE
-    sign = "+" if signed and value > 0 else ""
-    if value == 0:
-        return "0"
-    rounded = float(f"{value:.{count}g}")
-    decimals = max(0, count - 1 - math.floor(math.log10(abs(rounded))))
-    return f"{sign}{rounded:,.{decimals}f}"
-
-
 def told(estimate: Estimate, *, scale: float = 1.0, signed: bool = False) -> tuple[str, str]:
     """A value and its interval, "1,482" and "1,478 to 1,487", in digits that tell them apart.
 
@@ -138,8 +119,7 @@ def told(estimate: Estimate, *, scale: float = 1.0, signed: bool = False) -> tup
     )
     if lo is None or hi is None:
         return digits(value, signed=signed), ""
-    count = LEAST if value is None else digits_apart(value, lo, hi)
-    return digits(value, signed=signed, count=count), span(lo, hi, count=count)
+    return told_apart(value, lo, hi, signed=signed)
 
 
 def with_interval(
@@ -151,15 +131,16 @@ def with_interval(
     return f"{said} ({interval})" if interval else said
 
 
-def tidy(value: float | None) -> str:
-    """Like digits, but a whole number stays whole: the median of counts is 4, not 4.00."""
-    whole = value is not None and math.isfinite(value) and value == round(value)
-    return f"{value:,.0f}" if whole else digits(value)
-
-
 def percent(share: float | None, *, signed: bool = False) -> str:
-    """A share as a percentage without its sign, for cells whose header carries the unit."""
-    return digits(None if share is None else 100 * share, signed=signed)
+    """A share as a percentage without its sign, for cells whose header carries the unit.
+
+    Three significant digits, but hundredths at most where they tell it from 0: 93.0, 0.07, 0.002.
+    """
+    value = None if share is None else 100 * share
+    if value is None or not 0 < abs(value) < 1:
+        return digits(value, signed=signed)
+    first = -math.floor(math.log10(abs(value)))
+    return f"{value:{'+' if signed else ''}.{max(2, first)}f}"
 
 
 def percent_text(share: float | None) -> str:
@@ -167,11 +148,11 @@ def percent_text(share: float | None) -> str:
     return NOT_AVAILABLE if share is None else f"{percent(share)} %"
 
 
-def span(lo: float | None, hi: float | None, *, count: int = LEAST) -> str:
+def span(lo: float | None, hi: float | None) -> str:
     """An interval in words, so that a minus sign is never read as a dash: 1,200 to 1,280."""
     if lo is None or hi is None:
         return NOT_AVAILABLE
-    return f"{digits(lo, count=count)} to {digits(hi, count=count)}"
+    return f"{digits(lo)} to {digits(hi)}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from bench.report.detectable import ALPHA, POWER, detectable_change
-from bench.report.style import NOT_AVAILABLE, Estimate, digits, percent, plural, tidy, told
+from bench.digits import NOT_AVAILABLE, digits, tidy
+from bench.report.detectable import detectable_change
+from bench.report.style import Estimate, percent, plural, told
 from bench.report.view import Point, View
+from bench.stats import LEVEL, POWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def work_table(view: View) -> Table:
         (
             *name_cells(p),
             *(measured(p.estimate(key), p) for _, _, key in _FORWARDS),
-            *(Cell(digits(p.number(key))) for _, _, key in _WORK),
+            *(Cell(tidy(p.number(key))) for _, _, key in _WORK),
             Cell(digits(_millions(p.number("weight_bytes_per_step")))),
         )
         for p in view.points
@@ -150,13 +152,13 @@ def sizes_table(view: View) -> Table:
     header = (
         ("decoding", ""),
         ("precision", ""),
-        *((name, "") for name, _ in columns),
+        *((name, "one repeat" if name == "canvases" else "") for name, _ in columns),
         ("detectable", "% of delivered tok/s"),
     )
     return Table(
         "n at each level. The unit of inference for speed is the process. Detectable: the smallest "
         "change of delivered tok/s that a comparison of two such points, each with as many "
-        f"processes, finds with power {POWER:g} at alpha {ALPHA:.2g} (two-sided t test), from the "
+        f"processes, finds with power {POWER:g} at alpha {LEVEL:.2g} (two-sided t test), from the "
         "spread of these processes; below it the 95 % interval that so few processes leave. n/a "
         "with one process.",
         header,
@@ -213,7 +215,7 @@ def _point_cells(point: Point, *, content: bool) -> tuple[Cell, ...]:
     contents = (
         steps(point),
         share(point.estimate("cap_rate")),
-        Cell(digits(point.number("tokens_per_forward_denoise"))),
+        Cell(tidy(point.number("tokens_per_forward_denoise"))),
         share(point.estimate("net_correction"), signed=True),
         share(point.estimate("repaired_share")),
     )

@@ -6,13 +6,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from bench.digits import digits
 from bench.report.findings import standout
 from bench.report.notices import notices
-from bench.report.style import Estimate, digits
+from bench.report.style import Estimate
 from bench.report.tables import Cell, measured, share, steps
 from bench.report.view import Point, Run, View
+from bench.screen import screen
 
-_WIDTH = 100
 _NOTE = 26  # characters that the first column has room for
 
 
@@ -22,9 +23,7 @@ def print_summary(run: Run, console: Console | None = None) -> None:
     A log that is no terminal gets the full 100 columns.
     """
     view = View.of(run)
-    out = console or Console()
-    if console is None:
-        out.width = min(_WIDTH, out.width) if out.is_terminal else _WIDTH
+    out = screen(console)
     out.print(_table(view))
     for notice in notices(view):
         if notice.serious:

@@ -19,8 +19,8 @@ _DECODINGS = ("diffusion", "autoregressive")
 _PRECISIONS = ("fp32", "bf16", "fp8")
 _CONTENT_TABLES = ("canvases", "steps", "positions", "repairs")
 """What the plots of contents read; points with random weights have no place there."""
-_SERVED_TABLES = ("failed_requests", "loads", "reconciled")
-"""What only a run against a server has."""
+_OTHER_TABLES = ("failed_requests", "loads", "reconciled", "windows")
+"""What only a run against a server has, and what the machine did in each timed window."""
 _STEPS_UNTOLD = ("aggregate", "none")
 _MEASURED_TABLES = (*_CONTENT_TABLES, "requests")
 """What plots and comparisons read; invalid points have no place there."""
@@ -153,7 +153,7 @@ class View:
         names = (*_MEASURED_TABLES, "failures", "checks", "op_groups")
         tables = {name: _frame(getattr(run, name, None)) for name in names}
         read = getattr(run, "table", lambda _: None)
-        tables |= {name: _frame(read(name)) for name in _SERVED_TABLES}
+        tables |= {name: _frame(read(name)) for name in _OTHER_TABLES}
         rows = _frame(getattr(run, "points", None)).to_dict("records")
         points = _told_apart([Point({str(k): v for k, v in row.items()}) for row in rows])
         random = {p.point_id for p in points if p.dummy}

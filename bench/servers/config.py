@@ -11,7 +11,9 @@ Engine = Enum("Engine", ["none", "transformers", "vllm", "sglang", "llama_cpp", 
 PORT = "{port}"
 """What `args` of engine=command have where the port goes."""
 
-_FORCING = (Engine.transformers, Engine.vllm)
+TAKES_STEPS = (Engine.transformers, Engine.vllm)
+"""Engines that are told a canvas's steps when they are started."""
+
 _SECRET_FLAGS = ("--api-key", "--admin-api-key", "--hf-token")
 
 
@@ -69,11 +71,11 @@ class LaunchConfig:
                 "backend.launch.early_stop=false needs backend.launch.max_denoising_steps, the "
                 "steps that every canvas is to take"
             )
-        if steps is not None and engine not in _FORCING:
+        if steps is not None and engine not in TAKES_STEPS:
             raise ValueError(
                 f"backend.launch.max_denoising_steps cannot be set for engine={engine.name}; "
-                f"valid: {', '.join(known.name for known in _FORCING)}, or what the engine itself "
-                "offers in backend.launch.args"
+                f"valid: {', '.join(known.name for known in TAKES_STEPS)}, or what the engine "
+                "itself offers in backend.launch.args"
             )
 
     def _check_arguments(self) -> None:

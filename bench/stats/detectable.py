@@ -5,16 +5,16 @@ import scipy
 from numpy.typing import ArrayLike
 
 from bench.stats.checks import finite, in_range
-from bench.stats.intervals import CONFIDENCE
+from bench.stats.intervals import LEVEL
 
 MIN_AA_PAIRS = 20
 """Fewer say too little about the spread: 20 pairs know it within a third."""
-_POWER = 0.8
-_ALPHA = 1 - CONFIDENCE
+POWER = 0.8
+"""With which whatever is called detectable is found."""
 
 
 def minimum_detectable_effect(
-    aa_log_ratios: ArrayLike, num_pairs: int, power: float = _POWER, level: float = _ALPHA
+    aa_log_ratios: ArrayLike, num_pairs: int, power: float = POWER, level: float = LEVEL
 ) -> float | None:
     """Smallest relative change that `num_pairs` pairs tell from none with the given power.
 
@@ -63,13 +63,29 @@ def _noncentrality(df: int, power: float, level: float) -> float:
     return float(scipy.optimize.brentq(excess, 0.0, most, xtol=1e-9))
 
 
+def detectable_at_spread(
+    spread: float, n: int, m: int, power: float = POWER, level: float = LEVEL
+) -> float:
+    """Smallest relative change that two arms of `n` and `m` processes tell from none.
+
+    Power of a two-sample t test to reject in the right direction, by the noncentral t distribution
+    (Cohen 1988, section 2.2).
+
+    Args:
+        spread: standard deviation of the log of a process mean, in either arm.
+        n, m: at least 3 together.
+    """
+    shift = _noncentrality(n + m - 2, power, level) * np.sqrt(1 / n + 1 / m)
+    return float(np.expm1(shift * spread))
+
+
 def detectable_between_processes(
-    candidate: ArrayLike, baseline: ArrayLike, power: float = _POWER, level: float = _ALPHA
+    candidate: ArrayLike, baseline: ArrayLike, power: float = POWER, level: float = LEVEL
 ) -> float | None:
     """Smallest relative change that two arms of as many processes tell from none.
 
-    Power of a two-sample t test, by the noncentral t distribution (Cohen 1988, section 2.2), at the
-    spread within the arms: what a comparison without pairs could have seen, and no A/A run needed.
+    At the spread within the arms: what a comparison without pairs could have seen, and no A/A run
+    needed.
 
     Args:
         candidate, baseline: (n,) and (m,), logs of process means.
@@ -88,12 +104,11 @@ def detectable_between_processes(
         return None
     squares = ((ours - ours.mean()) ** 2).sum() + ((theirs - theirs.mean()) ** 2).sum()
     spread = np.sqrt(squares / (n + m - 2))
-    shift = _noncentrality(n + m - 2, power, level) * np.sqrt(1 / n + 1 / m)
-    return float(np.expm1(shift * spread))
+    return detectable_at_spread(float(spread), n, m, power, level)
 
 
 def detectable_difference(
-    differences: ArrayLike, power: float = _POWER, level: float = _ALPHA
+    differences: ArrayLike, power: float = POWER, level: float = LEVEL
 ) -> float | None:
     """Smallest mean of as many paired differences that is told from none, in their unit.
 
@@ -115,8 +130,8 @@ def check_bound(
     bound: float,
     aa_log_ratios: ArrayLike,
     num_pairs: int,
-    power: float = _POWER,
-    level: float = _ALPHA,
+    power: float = POWER,
+    level: float = LEVEL,
 ) -> float:
     """Refuses a gate that its device cannot hold.
 

@@ -12,7 +12,7 @@ import scipy
 from numpy.typing import ArrayLike
 
 from bench.stats.checks import finite, in_range, positive, same_length
-from bench.stats.intervals import CONFIDENCE, Interval
+from bench.stats.intervals import LEVEL, Interval
 
 MIN_PAIRS = 8
 """Below it no test of pairs is made: 5 pairs can never reject at 5 %, 7 hardly."""
@@ -20,7 +20,6 @@ _EXACT_MAX_PAIRS = 16
 _SIGN_FLIPS = 9_999
 _SIGNS_SEED = 20_000
 _CHUNK_CELLS = 4_000_000
-_ALPHA = 1 - CONFIDENCE
 
 
 def log_ratios(candidate: ArrayLike, baseline: ArrayLike) -> np.ndarray:
@@ -37,35 +36,7 @@ def log_ratios(candidate: ArrayLike, baseline: ArrayLike) -> np.ndarray:
     return np.log(top) - np.log(bottom)
 
 
-def abba_log_ratios(values: ArrayLike, is_candidate: ArrayLike) -> np.ndarray:
-    """Log-ratios of neighbours, from measurements in the order they were taken.
-
-    Args:
-        values: (4 x blocks,), positive.
-        is_candidate: (4 x blocks,), True where the candidate ran. A block of four is ABBA or BAAB
-            and makes two pairs.
-
-    Returns:
-        (2 x blocks,) log(candidate / baseline).
-
-    Raises:
-        ValueError: lengths differ, a block is incomplete or in another order, or a value is not
-            positive.
-    """
-    measured, arm = positive("value", values), np.asarray(is_candidate, dtype=bool)
-    same_length(values=measured, is_candidate=arm)
-    if len(measured) % 4:
-        raise ValueError(f"{len(measured)} measurements; ABBA blocks need a multiple of 4")
-    blocks = arm.reshape(-1, 4)
-    for number, block in enumerate(blocks):
-        if block[0] != block[3] or block[1] != block[2] or block[0] == block[1]:
-            order = "".join("B" if candidate else "A" for candidate in block)
-            raise ValueError(f"block {number} ran in the order {order}; must be ABBA or BAAB")
-    logs = np.log(measured).reshape(-1, 2)
-    return np.where(arm.reshape(-1, 2)[:, 1], logs[:, 1] - logs[:, 0], logs[:, 0] - logs[:, 1])
-
-
-def mean_interval(differences: ArrayLike, level: float = _ALPHA) -> Interval:
+def mean_interval(differences: ArrayLike, level: float = LEVEL) -> Interval:
     """Student t interval of the mean of paired differences, in their unit.
 
     Args:
@@ -146,29 +117,3 @@ def _all_signs(n: int) -> np.ndarray:
 def _random_signs(n: int, seed: int) -> np.ndarray:
     drawn = np.random.default_rng(seed).integers(0, 2, size=(n, _SIGN_FLIPS))
     return 1.0 - 2.0 * drawn
-
-
-def equivalence_p_value(differences: ArrayLike, margin: float) -> float | None:
-    """p of two one-sided t tests (TOST, Schuirmann 1987) that the mean is within +-margin.
-
-    p <= level / 2 exactly where the interval of `mean_interval` at that level is within the margin.
-
-    Args:
-        differences: (pairs,), log-ratios or plain differences.
-        margin: in the unit of the differences, above 0.
-
-    Returns:
-        The larger of the two p; None with fewer than two pairs.
-
-    Raises:
-        ValueError: a difference is not finite, or a margin of 0 or less.
-    """
-    values = finite("difference", differences)
-    in_range("margin", margin, 0, np.inf)
-    if len(values) < 2:
-        return None
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    room = margin - abs(values.mean())
-    if error == 0:
-        return 0.0 if room > 0 else 1.0
-    return float(scipy.stats.t.sf(room / error, len(values) - 1))

@@ -15,11 +15,9 @@ from numpy.typing import ArrayLike
 
 from bench.stats.checks import finite, in_range, same_length
 from bench.stats.detectable import detectable_difference
-from bench.stats.intervals import CONFIDENCE
+from bench.stats.intervals import LEVEL
 from bench.stats.paired import MIN_PAIRS, mean_limits, sign_flip_p_value
 from bench.stats.verdict import Better, HypothesisTest, Status, Verdict, classify
-
-_ALPHA = 1 - CONFIDENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ def content_verdict(
     better: Better | None,
     *,
     relative: bool,
-    level: float = _ALPHA,
+    level: float = LEVEL,
 ) -> ContentVerdict:
     """What a metric of contents says of candidate against baseline.
 
@@ -110,7 +108,7 @@ def content_verdict(
     status = Status(str(classify(*margins, rejected, bound, better or Better.LESS)))
     if better is None and status in (Status.REGRESSION, Status.IMPROVEMENT):
         status = Status.CHANGED
-    reason = _reason(status, effect, (low, high), bound, relative, unknown, p_value)
+    reason = _reason(status, effect, (low, high), bound, relative, unknown)
     smallest = detectable_difference(differences, level=level)
     return ContentVerdict(
         Verdict(status, effect, (low, high), unknown, p_value, n, n, bound, level, reason),
@@ -174,16 +172,16 @@ def _reason(
     bound: float,
     relative: bool,
     test: HypothesisTest,
-    p_value: float,
 ) -> str:
     unit = "%" if relative else "points"
     low, high = interval
     found = f"{100 * effect:+.2f} {unit} [{100 * low:+.2f}, {100 * high:+.2f}]"
+    tested = test.value.replace("_", "-")
     edge = f"the bound of {100 * bound:g} {unit}"
     if status is Status.EQUIVALENT:
         return f"{found} lies within {edge}"
     if status is not Status.AMBIGUOUS:
-        return f"{found} lies beyond {edge}, and {test.value} p = {p_value:.2g}"
+        return f"{found} lies beyond {edge}, and {tested} rejects equality"
     if low > bound or high < -bound:
-        return f"{found} lies beyond {edge}, but {test.value} p = {p_value:.2g} does not reject"
+        return f"{found} lies beyond {edge}, but {tested} does not reject"
     return f"{found} reaches beyond {edge}: too wide to tell"

@@ -1,7 +1,5 @@
 """Percentiles whose limits are values of the sample itself: no shape of distribution is assumed."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import scipy
 
@@ -9,29 +7,6 @@ from bench.stats.checks import in_range, same_length
 from bench.stats.intervals import CONFIDENCE, Interval
 
 _TAIL = (1 - CONFIDENCE) / 2
-
-
-@dataclass(frozen=True, slots=True)
-class QuantileEstimate:
-    """A quantile that its sample can bound, in the unit of the values, from n of them."""
-
-    value: float
-    interval: tuple[float, float]
-    n: int
-
-
-def quantile_estimate(
-    values: np.ndarray, q: float, cluster: np.ndarray | None = None
-) -> QuantileEstimate | None:
-    """The quantile (numpy's default definition) with the interval of `quantile_interval`.
-
-    Returns:
-        None where there is no interval: a percentile that the sample cannot bound is not shown.
-    """
-    interval = quantile_interval(values, q, cluster)
-    if interval is None:
-        return None
-    return QuantileEstimate(float(np.quantile(values, q)), interval, len(values))
 
 
 def quantile_interval(values: np.ndarray, q: float, cluster: np.ndarray | None = None) -> Interval:

@@ -8,7 +8,7 @@ Comparisons share blocks and blocks share their batch, so neither is a sample of
 how many batches there were stands beside every rate.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -218,41 +218,6 @@ def pooled_rates(parts: Sequence[RuleRates], weights: Sequence[float]) -> RuleRa
         comparisons=sum(part.comparisons for part in parts),
         num_batches=sum(part.num_batches for part in parts),
     )
-
-
-def compare_rules(
-    rules: Mapping[str, Rule], blocks: Blocks, num_pairs: int, slowdown: float = 1.05
-) -> dict[str, RuleRates]:
-    """The rates of several rules on the same comparisons, by the rule's name."""
-    same = relabelled(blocks, num_pairs)
-    return {name: rule_rates(rule, same, slowdown) for name, rule in rules.items()}
-
-
-def smallest_bound(
-    blocks: Blocks,
-    bounds: Sequence[float],
-    plan: Plan,
-    *,
-    false_alarms: float = 0.01,
-    equivalent: float = 0.7,
-) -> float | None:
-    """The smallest bound that these blocks allow a gate.
-
-    Args:
-        bounds: to try.
-        plan: its looks; its own bound does not matter.
-        false_alarms, equivalent: most and least shares of comparisons without a difference.
-
-    Returns:
-        None where no bound is enough.
-    """
-    same = relabelled(blocks, plan.max_pairs)
-    for bound in sorted(bounds):
-        rule = sequential_rule(Plan(looks=plan.looks, bound=bound, better=plan.better))
-        found = rule_rates(rule, same)
-        if found.false_alarms <= false_alarms and found.equivalent >= equivalent:
-            return bound
-    return None
 
 
 def _share(statuses: np.ndarray, wanted: Sequence[Status]) -> float:

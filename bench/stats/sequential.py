@@ -31,7 +31,7 @@ import scipy
 from numpy.typing import ArrayLike
 
 from bench.stats.checks import finite, in_range
-from bench.stats.intervals import CONFIDENCE
+from bench.stats.intervals import LEVEL
 from bench.stats.paired import MIN_PAIRS, mean_limits, sign_flip_p_values
 from bench.stats.verdict import (
     DEFAULT_BOUND,
@@ -43,7 +43,6 @@ from bench.stats.verdict import (
 )
 
 _NODES = 64
-_ALPHA = 1 - CONFIDENCE
 _SQRT_2_PI = np.sqrt(2 * np.pi)
 
 
@@ -161,7 +160,7 @@ def sequential_outcomes(log_ratios: np.ndarray, plan: Plan) -> tuple[np.ndarray,
 
 
 @functools.lru_cache(maxsize=64)
-def nominal_levels(looks: tuple[int, ...], alpha: float = _ALPHA) -> tuple[float, ...]:
+def nominal_levels(looks: tuple[int, ...], alpha: float = LEVEL) -> tuple[float, ...]:
     """Two-sided level at each look that spends alpha as planned.
 
     Args:

@@ -8,10 +8,9 @@ import scipy
 from numpy.typing import ArrayLike
 
 from bench.stats.checks import finite, in_range
-from bench.stats.intervals import CONFIDENCE, Interval
+from bench.stats.intervals import LEVEL, Interval
 
 _EXACT_MAX_PRODUCT = 2_500
-_ALPHA = 1 - CONFIDENCE
 
 
 def mann_whitney_p_value(candidate: ArrayLike, baseline: ArrayLike) -> float | None:
@@ -48,7 +47,7 @@ def hodges_lehmann_shift(candidate: ArrayLike, baseline: ArrayLike) -> float | N
 
 
 def hodges_lehmann_interval(
-    candidate: ArrayLike, baseline: ArrayLike, level: float = _ALPHA
+    candidate: ArrayLike, baseline: ArrayLike, level: float = LEVEL
 ) -> Interval:
     """Interval of the shift: all shifts that a Mann-Whitney test would not reject (Moses).
 
@@ -80,7 +79,7 @@ def hodges_lehmann_interval(
     return float(differences[cut - 1]), float(differences[-cut])
 
 
-def welch_interval(candidate: ArrayLike, baseline: ArrayLike, level: float = _ALPHA) -> Interval:
+def welch_interval(candidate: ArrayLike, baseline: ArrayLike, level: float = LEVEL) -> Interval:
     """Student t interval of the difference of the means, spreads not taken as equal (Welch 1947).
 
     Returns:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bench.stats.checks import finite, in_range, positive
-from bench.stats.intervals import CONFIDENCE, Interval
+from bench.stats.intervals import LEVEL, Interval
 from bench.stats.modes import TwoSpeeds, two_speeds
 from bench.stats.paired import MIN_PAIRS, mean_interval, sign_flip_p_value
 from bench.stats.unpaired import (
@@ -36,7 +36,6 @@ DEFAULT_BOUND = 0.02
 """Relative change of a time that matters in practice."""
 MIN_PROCESSES = 8
 """An arm, for the unpaired test."""
-_ALPHA = 1 - CONFIDENCE
 
 
 class Status(StrEnum):
@@ -98,7 +97,7 @@ def paired_verdict(
     log_ratios: ArrayLike,
     bound: float = DEFAULT_BOUND,
     better: Better = Better.LESS,
-    level: float = _ALPHA,
+    level: float = LEVEL,
 ) -> Verdict:
     """Verdict of pairs measured in turn, once: t interval and sign-flip test.
 
@@ -131,7 +130,7 @@ def unpaired_verdict(
     baseline: ArrayLike,
     bound: float = DEFAULT_BOUND,
     better: Better = Better.LESS,
-    level: float = _ALPHA,
+    level: float = LEVEL,
 ) -> Verdict:
     """Verdict of arms not measured in turn: Hodges-Lehmann shift of logs and Mann-Whitney test.
 
@@ -237,7 +236,7 @@ def _verdict(
         low, high = (np.asarray(limit) for limit in limits)
         rejected = np.asarray(p_value <= level)
         status = Status(str(classify(low, high, rejected, np.log1p(bound), better)))
-    reason = lacking or _reason(status, effect, interval, p_value, test, bound, level)
+    reason = lacking or _reason(status, effect, interval, test, bound, level)
     return Verdict(status, effect, interval, test, p_value, *n, bound, level, reason)
 
 
@@ -245,20 +244,18 @@ def _reason(
     status: Status,
     effect: float | None,
     interval: Interval,
-    p_value: float | None,
     test: HypothesisTest,
     bound: float,
     level: float,
 ) -> str:
     assert effect is not None
     assert interval is not None
-    assert p_value is not None
     low, high = interval
     found = f"{100 * effect:+.2f} % [{100 * low:+.2f} %, {100 * high:+.2f} %]"
-    tested = f"{test.value} p = {p_value:.2g}"
+    tested = test.value.replace("_", "-")
     edge = f"the bound of {100 * bound:g} %"
     if status in (Status.REGRESSION, Status.IMPROVEMENT):
-        return f"{found} lies beyond {edge}, and {tested}"
+        return f"{found} lies beyond {edge}, and {tested} rejects equality"
     if status is Status.EQUIVALENT:
         return f"{found} lies within {edge}"
     if low > bound or high < 1 / (1 + bound) - 1:

@@ -10,7 +10,6 @@ Everything but `Sampler` is pure. No torch here, and the driver is spoken to in 
 process alone.
 """
 
-from bench.telemetry.clocks import ClockEffect, Timing, clock_effect
 from bench.telemetry.conditions import (
     Condition,
     Verdict,
@@ -28,15 +27,12 @@ __all__ = [
     "COLUMNS",
     "INTERVAL_S",
     "WINDOW_COLUMNS",
-    "ClockEffect",
     "Condition",
     "Energy",
     "Sample",
     "Sampler",
     "ThrottleReason",
-    "Timing",
     "Verdict",
-    "clock_effect",
     "energy",
     "foreign_load_pct",
     "load_pct",

@@ -2,7 +2,6 @@
 
 The counter steps about every 100 ms and the power reading covers part of the time only (a quarter
 on A100 and H100, arXiv 2312.02741), so neither is believed alone and not over short windows.
-tok/s/W is delivered tokens per joule: the seconds cancel.
 """
 
 from collections.abc import Sequence
@@ -28,30 +27,12 @@ class Energy:
     Attributes:
         joules: from the counter; None when unknown or invalid.
         reason: why `joules` is None, or what its value lacks; None when all is well.
-        counter_j, integrated_j: both sources as read, also where they contradict each other.
-        difference_pct: of the integrated power from the counter.
+        integrated_j: from power, also where the two contradict each other.
     """
 
-    window_s: float
     joules: float | None
     reason: str | None
-    counter_j: float | None = None
     integrated_j: float | None = None
-    difference_pct: float | None = None
-
-    @property
-    def mean_power_w(self) -> float | None:
-        return None if self.joules is None else self.joules / self.window_s
-
-    def joules_per_token(self, delivered_tokens: int) -> float | None:
-        """J per delivered token; None without an energy or a token."""
-        return (
-            None if self.joules is None or not delivered_tokens else self.joules / delivered_tokens
-        )
-
-    def tok_per_s_per_w(self, delivered_tokens: int) -> float | None:
-        """Delivered tok/s for each watt."""
-        return None if not self.joules else delivered_tokens / self.joules
 
 
 def energy(samples: Sequence[Sample], begin_s: float, end_s: float, *, gpu: bool) -> Energy:
@@ -65,26 +46,26 @@ def energy(samples: Sequence[Sample], begin_s: float, end_s: float, *, gpu: bool
     """
     window_s = end_s - begin_s
     if window_s < MIN_WINDOW_S:
-        return Energy(window_s, None, f"the window is {window_s:.2f} s, below {MIN_WINDOW_S:g} s")
+        return Energy(None, f"the window is {window_s:.2f} s, below {MIN_WINDOW_S:g} s")
     counter = _around(_series(samples, "energy_j" if gpu else "cpu_energy_j"), begin_s, end_s)
     power = _around(_series(samples, "power_w"), begin_s, end_s) if gpu else []
     integrated_j = _integral(power, begin_s, end_s)
     if not counter:
         reason = "no energy counter was read on both sides of the window"
-        return Energy(window_s, None, reason, None, integrated_j)
+        return Energy(None, reason, integrated_j)
     if any(later[1] < earlier[1] for earlier, later in pairwise(counter)):
-        return Energy(window_s, None, "the energy counter was reset", None, integrated_j)
+        return Energy(None, "the energy counter was reset", integrated_j)
     counter_j = _at(counter, end_s) - _at(counter, begin_s)
     if counter_j <= 0:
-        return Energy(window_s, None, "the energy counter stood still", counter_j, integrated_j)
+        return Energy(None, "the energy counter stood still", integrated_j)
     if integrated_j is None:
         reason = "not cross-checked: " + ("power was not read throughout" if gpu else "one source")
-        return Energy(window_s, counter_j, reason, counter_j, None)
+        return Energy(counter_j, reason)
     difference_pct = 100 * (integrated_j / counter_j - 1)
     if abs(difference_pct) > MAX_DIFFERENCE_PCT:
         reason = f"integrated power differs from the counter by {difference_pct:+.1f} %"
-        return Energy(window_s, None, reason, counter_j, integrated_j, difference_pct)
-    return Energy(window_s, counter_j, None, counter_j, integrated_j, difference_pct)
+        return Energy(None, reason, integrated_j)
+    return Energy(counter_j, None, integrated_j)
 
 
 def _series(samples: Sequence[Sample], name: str) -> _Series:

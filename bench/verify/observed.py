@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from bench.workloads.fixed_work import NEVER_ASKED
 from model import ModelConfig
 
 _NUM_PROMPT_TOKENS = 24
 _NUM_NEW_TOKENS = 32
-_NEVER_ASKED = frozenset({0, 1, 2, 50, 106})  # special in the released vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Observed:
 def asked_of(config: ModelConfig, prompt: list[int] | None, expected: str | None) -> Asked:
     """The question's ids, or fixed random ones without a question, and a fixed random canvas."""
     draw = random.Random("canvasbench verify")
-    plain = [token for token in range(config.vocab_size) if token not in _NEVER_ASKED]
+    plain = [token for token in range(config.vocab_size) if token not in NEVER_ASKED]
     if prompt is None:
         prompt = [config.bos_token_id, *draw.choices(plain, k=_NUM_PROMPT_TOKENS)]
     canvas = draw.choices(range(config.vocab_size), k=config.canvas_length or 0)

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 import model as engine
 from bench.backends.transformers import INSTALL
 from bench.chat_template import ChatTemplate
+from bench.torch_device import torch_device
 from bench.verify.inventory import check_inventory
 from bench.verify.judge import (
     LIMITS,
@@ -176,12 +177,7 @@ def _checks(
 
 
 def _device(wanted: Wanted, precision: str) -> torch.device:
-    try:
-        device = torch.device(wanted.device)
-    except RuntimeError:
-        raise ValueError(f"device {wanted.device!r} is unknown; valid: cpu, cuda, cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' is not available here; valid: cpu")
+    device = torch_device(wanted.device)
     check_device(device, Precision(precision))
     make_ops(wanted.kernels)
     if wanted.kernels == "triton" and (device.type != "cuda" or precision == "fp32"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.workloads.prompt import Prompt, Workload
 
-_NEVER_ASKED = frozenset({0, 1, 2, 50, 106})
+NEVER_ASKED = frozenset({0, 1, 2, 50, 106})
 """Ids with a meaning of their own in the released vocabulary: padding, begin and ends of text."""
 
 
@@ -16,7 +16,7 @@ def fixed_work(num_prompts: int, prompt_tokens: int, vocab_size: int) -> Workloa
     Raises:
         ValueError: the vocabulary has only special ids.
     """
-    ids = [token for token in range(vocab_size) if token not in _NEVER_ASKED]
+    ids = [token for token in range(vocab_size) if token not in NEVER_ASKED]
     if not ids:
         raise ValueError(f"a vocabulary of {vocab_size} has only special ids")
     prompts = tuple(_random_prompt(index, prompt_tokens, ids) for index in range(num_prompts))

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from bench.budget import Budget
 from bench.build import build_sessions, decoding_of
 from bench.checks import CHECKS, check_names, checks_to_do, graph_equals_eager, op_groups
 from bench.checks.run import run_checks
 from bench.compose import Point, compose_points
-from bench.supervise import Budget
 from model.kernels import OP_GROUPS
 from model.sampling.block_diffusion import CanvasState
 

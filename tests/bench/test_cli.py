@@ -289,6 +289,23 @@ def test_tables_answer_sql_and_become_csv(workplace: Path, canvasbench: Command)
         assert "tables: points" in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("kernels=triton", "kernels=triton run bf16 and fp8 on a CUDA device, not bf16 on cpu"),
+        ("run_dir=.", "run folder . exists already"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_refuses(
+    tmp_path: Path, canvasbench: Command, override: str, said: str
+) -> None:
+    for command in (["run", "--dry-run"], ["run"]):
+        done = canvasbench(*command, "-m", "model=tiny-diffusion", override, cwd=tmp_path)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_dry_run_prints_the_plan_and_runs_nothing(workplace: Path, canvasbench: Command) -> None:
     before = set(workplace.iterdir())
     done = canvasbench("run", "--dry-run", "measure.num_repeats=2", cwd=workplace)

@@ -2,6 +2,7 @@
 what Hydra refuses, files that cannot be written, nobody listening.
 """
 
+import io
 import json
 import signal
 import subprocess
@@ -45,7 +46,10 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("error", [KeyError("prompt_tokens"), OSError(5, "a disk"), EOFError()])
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("prompt_tokens"), OSError(5, "a disk"), EOFError(), ValueError("not one of ours")],
+)
 @pytest.mark.parametrize(("arguments", "what"), FAULTS, ids=[a[0] for a, _ in FAULTS])
 def test_a_fault_is_a_traceback_and_no_verdict(
     canvasbench: Command,
@@ -97,6 +101,38 @@ def test_a_reader_that_went_away_is_no_negative_verdict(
     process.stdout.close()
     process.stdin.close()
     assert process.wait(60) == 141
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_output_without_utf_8_loses_no_verdict(
+    canvasbench: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encoding: str
+) -> None:
+    written = io.BytesIO()
+    poor = io.TextIOWrapper(written, encoding=encoding, write_through=True)
+    monkeypatch.setattr("bench.doctor.print_description", lambda **_: print("é ☃", file=poor))
+    monkeypatch.setattr("sys.stdout", poor)
+    done = canvasbench("doctor", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = "é ☃".encode(encoding, errors="backslashreplace")
+    assert written.getvalue() == said + b"\n"
+    assert b"\\u2603" in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", [["claims", "list"], ["claims", "list", "--json"]])
+def test_an_output_that_is_full_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    """Met while it is written, or at the end where it is short."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == "error: the output cannot be written: its disk is full\n"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 
 from bench.compose import compose_points
+from bench.refusal import is_refusal
 from bench.schema import BlockDiffusionConfig, GreedyConfig
 
 
@@ -74,6 +75,12 @@ def test_config_hash_names_what_is_measured_and_nothing_else() -> None:
         ("precisio=fp8", "'precisio' is unknown; did you mean 'precision'"),
         ("+extra=1", "'extra' is unknown"),
         ("sampler.max_steps=3", "did you mean 'sampler.max_denoising_steps'"),
+        ("sampler.stabilty_threshold=2", "did you mean 'sampler.stability_threshold'"),
+        ("measure.num_repeat=2", "did you mean 'measure.num_repeats'"),
+        ("num_repeat=2", "did you mean 'measure.num_repeats'"),
+        ("backend.url=x", "'backend.url' is unknown here; backend=openai has it"),
+        ("measure.frob=1", "valid: measure.name, measure.num_processes, measure.num_repeats, "),
+        ("+workload.domain=x", "'workload.domain' is unknown; did you mean 'workload.domains'"),
         ("precision=fp9", "expected one of [fp32, bf16, fp8]"),
         ("precision=fp8,fp9", "expected one of [fp32, bf16, fp8]"),
         ("workload=nothing", "valid: fixed_work, long_context, text, tiny, tiny_hard"),
@@ -81,7 +88,15 @@ def test_config_hash_names_what_is_measured_and_nothing_else() -> None:
         ("workload.max_new_tokens=0", "workload.max_new_tokens is 0; it must be >= 1"),
         ("batch_size=0", "batch_size is 0; it must be >= 1"),
         ("threads=0", "threads is 0; it must be >= 1"),
-        ("seed=[", "no viable alternative"),
+        ("seed=[", "override seed=[ cannot be read: no viable alternative"),
+        ("seed", "override seed cannot be read: missing EQUAL"),
+        ("run_dir=/tmp/ä", """needs quotes of its own around its value: "run_dir='/tmp/ä'\""""),
+        ("run_dir=a#b", """needs quotes of its own around its value: "run_dir='a#b'\""""),
+        ("run_dir=a'b", "needs quotes of its own around its value: "),
+        ("run_dir=/tmp/a,b", "run_dir=/tmp/a,b names several values of what a whole run has one"),
+        ("launcher=local,slurm", "names several values of what a whole run has one of"),
+        ("workload=0", "workload=0: Config group override must be a string"),
+        (f"time_budget_s={'9' * 400}", "too large to convert to float"),
     ],
 )
 def test_bad_input_is_one_clear_line(override: str, expected: str) -> None:
@@ -90,6 +105,7 @@ def test_bad_input_is_one_clear_line(override: str, expected: str) -> None:
     message = str(caught.value)
     assert expected in message
     assert "\n" not in message
+    assert is_refusal(caught.value)
 
 
 def test_a_knob_without_effect_is_refused() -> None:

@@ -33,7 +33,39 @@ def test_a_bad_window_invalidates_the_point(planted: dict[str, object]) -> None:
     found = point_row(own, KNOBS)
     assert found["condition"] == planted["condition"]
     assert found["validity"] == "invalid"
-    assert str(planted["condition_reason"]) in found["validity_reason"]
+    reason = str(planted["condition_reason"]).replace("3 of 100", "3 of 200")  # of both windows
+    assert found["condition_reason"] == reason
+    assert found["validity_reason"] == f"{planted['condition']}: {reason}"
+
+
+def busy(percent: float, condition: str = "shared") -> dict[str, object]:
+    reason = f"others used {percent:.1f} % of the processor"
+    return CLEAN | {"condition": condition, "condition_reason": reason}
+
+
+def capped(samples: int, foreign: int) -> dict[str, object]:
+    reason = f"sw_power_cap in {samples} of {samples} samples"
+    more = f"; up to {foreign} foreign processes on the GPU in {foreign} of {samples} samples"
+    said = reason + (more if foreign else "")
+    return CLEAN | {"condition": "capped", "condition_reason": said, "num_samples": samples}
+
+
+@pytest.mark.parametrize(
+    ("planted", "reason"),
+    [
+        ([busy(6.0), busy(76.0), busy(3.5, "clean")], "others used 3.5 to 76.0 % of the processor"),
+        ([busy(6.0), busy(6.0)], "others used 6.0 % of the processor"),
+        ([capped(14, 0), capped(57, 0)], "sw_power_cap in 71 of 71 samples"),
+        (
+            [capped(14, 2), CLEAN, capped(6, 3)],
+            "sw_power_cap in 20 of 120 samples; "
+            "up to 3 foreign processes on the GPU in 5 of 120 samples",
+        ),
+        ([CLEAN], "no limit"),
+    ],
+)
+def test_a_reason_tells_of_all_windows(planted: list[dict[str, object]], reason: str) -> None:
+    assert machine_row(windows(*planted), tables(both())["requests"])["condition_reason"] == reason
 
 
 def test_clean_windows_leave_it_valid_and_energy_unknown() -> None:

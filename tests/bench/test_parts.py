@@ -1,8 +1,10 @@
 """A repeat's tables, made and written in parts: the same rows, and little memory at a time."""
 
 import tracemalloc
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from bench.collect import repeat_parts, repeat_tables
 from bench.parquet import read_table
 from bench.runner import PointRun, Repeat, measure_repeat
 from bench.shards import ShardKey, shards, write_shard
+from bench.step_work import step_work
 from tests.bench.backends.openai.running import ANSWER, Scripts, composed
 from tests.bench.backends.openai.scripted_server import Script, refuses
 from tests.bench.backends.openai.test_session import running
@@ -53,6 +56,28 @@ def test_parts_are_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert sorted(file.stem for file in shard.path.glob("*.parquet")) == sorted(whole)
     for name, table in whole.items():
         pd.testing.assert_frame_equal(read_table(name, shard.path / f"{name}.parquet"), table)
+
+
+class Counted:
+    """Records that are made whenever they are gone through, and which ones were."""
+
+    def __init__(self, records: Iterable[Any]) -> None:
+        self._records, self.made = records, list[int]()
+
+    def __iter__(self) -> Iterator[Any]:
+        for record in self._records:
+            self.made.append(record.request_id)
+            yield record
+
+
+def test_a_record_is_made_once(tmp_path: Path) -> None:
+    run, found = served(25)
+    requests, failed = Counted(found.requests), Counted(found.failed)
+    told = replace(found, requests=requests, failed=failed)
+    assert step_work(run.point.config, told.requests) is None
+    write_shard(tmp_path, ShardKey(HASH, 0, 0), {}, repeat_parts(run, told, "here"))
+    made = requests.made + failed.made
+    assert sorted(made) == sorted(prompt.request_id for prompt in run.workload.prompts)
 
 
 def test_a_long_load_is_written_in_little_memory(

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from rich.console import Console
 
 from bench.devices import DEVICES, device, recognised
 from bench.roofline import floor_columns, op_floor_s, streaming_floor_s, tokens_per_s
@@ -56,6 +57,8 @@ def test_every_device_names_its_source() -> None:
         ("device=h300", "device 'h300' is not listed; valid: h100"),
         ("contxt=1", "key 'contxt' is unknown; valid: device"),
         ("context=many", "context is 'many'"),
+        ("context=10000000", "context is 10000000; .* has 262144 positions, .* 0 to 261888 before"),
+        ("context=261889", "context is 261889"),
         ("model=gemma-4-26b-a4b", "is no diffusion preset; valid: diffusiongemma-26b-a4b"),
     ],
 )
@@ -138,3 +141,18 @@ def test_a_points_share_is_of_what_its_device_reached() -> None:
 )
 def test_a_floor_that_cannot_be_known_is_unknown(row, work, probe) -> None:
     assert floor_columns(row, work, probe) == {}
+
+
+def test_no_name_is_cut_on_eighty_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "bench.roofline_table.screen",
+        lambda: Console(width=80, force_terminal=True, color_system=None),
+    )
+    print_roofline(["device=h200", "context=261888", "batch_size=64"])
+    text = capsys.readouterr().out
+    assert "…" not in text
+    for name in ("projections", "self conditioning", "arithmetic"):
+        assert name in text
+    assert max(map(len, text.splitlines())) <= 80

@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from datetime import datetime, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from bench import open_run
 from bench.store import RunFolder
+from bench.sweep import _created
 from bench.tables import SCHEMA_VERSION
 
 
@@ -41,6 +45,55 @@ def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
     RunFolder.reopen(tmp_path / "run").release()
 
 
+def test_a_folder_that_cannot_be_written_to_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunFolder.create(tmp_path / "run", {}).release()
+
+    def read_only(*_: object) -> int:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("bench.store.os.open", read_only)
+    with pytest.raises(ValueError, match="run cannot be written to: Read-only file system"):
+        RunFolder.reopen(tmp_path / "run")
+
+
+def test_what_cannot_be_created_is_told_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    RunFolder.check_creatable(tmp_path / "deep" / "down" / "run")
+    with pytest.raises(ValueError, match=f"cannot be created: {tmp_path}/file is not writable"):
+        RunFolder.check_creatable(tmp_path / "file" / "run")
+    with pytest.raises(ValueError, match="exists already; choose another run_dir"):
+        RunFolder.check_creatable(tmp_path)
+    monkeypatch.setattr("bench.store.os.access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=f"cannot be created: {tmp_path} is not writable"):
+        RunFolder.check_creatable(tmp_path / "run")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_runs_of_one_second_get_names_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Stopped":
+            return cls(2026, 11, 26, 12, 0, 0, tzinfo=tz)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.sweep.datetime", Stopped)
+    config = SimpleNamespace(run_dir=None)
+    points: Any = [SimpleNamespace(config=config, config_hash="abc")]
+    made = [_created(points, {}) for _ in range(3)]
+    first = made[0].path.name
+    assert first.startswith("20261126T120000-")
+    assert [each.path.name for each in made] == [first, f"{first}-2", f"{first}-3"]
+    config.run_dir = str(made[0].path)
+    with pytest.raises(ValueError, match="exists already"):
+        _created(points, {})
+
+
 def test_a_discarded_folder_leaves_no_trace(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run", {})
     (tmp_path / "run" / "logs").mkdir()
@@ -58,6 +111,7 @@ def test_a_discarded_folder_leaves_no_trace(tmp_path: Path) -> None:
         (b'{"schema_version": 99}', "schema version 99; this canvasbench reads up to"),
         (b'{"schema_version": "1"}', "must be an integer"),
         (b"\xff\xfe", "run.json is damaged"),
+        (b"9" * 5000, "run.json is damaged"),
     ],
 )
 def test_damage_is_named(tmp_path: Path, content: bytes, message: str) -> None:

@@ -17,7 +17,7 @@ from bench.rows import (
     request_row,
     step_rows,
 )
-from bench.stats import process_estimate
+from bench.stats import process_interval
 from bench.store import RunFolder
 from bench.summary import point_row
 from bench.tables import COLUMNS, SCHEMA_VERSION, check, frame, schema
@@ -326,7 +326,7 @@ def test_the_median_rate_s_interval_is_between_processes() -> None:
     row = point_row(tables(found), KNOBS)
     low, high = row["decode_tok_per_s_median_lo"], row["decode_tok_per_s_median_hi"]
     rates = [2 / (0.2 * slow) for slow in pace]
-    expected = process_estimate(rates).interval
+    expected = process_interval(rates)
     assert expected is not None
     assert (low, high) == pytest.approx(expected)
     assert high / low > 1.2

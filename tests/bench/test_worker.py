@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from bench.build import decoding_of
 from bench.compose import compose_points
 from bench.plan import Task
 from bench.shards import shards
-from bench.worker import describe, reason_of
+from bench.worker import describe, reason_of, serve
 
 SIMULATED = [
     "backend=simulated",
@@ -54,6 +56,31 @@ def test_a_simulation_needs_no_torch_and_says_nothing_of_it(tmp_path: Path) -> N
     assert note["machine"]["torch"] is None
     assert note["machine"]["cpu_capability"] is None
     assert note["machine"]["cores"] > 0
+
+
+@pytest.mark.parametrize(
+    ("prepares", "said"),
+    [
+        ("raise ValueError('steps is 0')", {"kind": "refused", "detail": "steps is 0"}),
+        (
+            "int('x')",
+            {
+                "kind": "failed",
+                "reason": "exception",
+                "detail": "ValueError: invalid literal for int() with base 10: 'x'",
+            },
+        ),
+    ],
+)
+def test_a_fault_is_no_refusal(
+    monkeypatch: pytest.MonkeyPatch, prepares: str, said: dict[str, str]
+) -> None:
+    module: dict[str, Any] = {"__package__": "bench"}
+    exec(f"def prepare(description):\n    {prepares}", module)
+    monkeypatch.setattr("bench.worker.prepare", module["prepare"])
+    replies = StringIO()
+    serve(StringIO("{}\n"), replies)
+    assert json.loads(replies.getvalue()) == said
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from bench.backends.transformers.generation import (  # noqa: E402
     greedy_settings,
 )
 from bench.backends.transformers.loading import dummy  # noqa: E402
-from bench.backends.transformers.session import compiled_parts, forget  # noqa: E402
+from bench.backends.transformers.session import compiled_parts  # noqa: E402
 from model import PRESETS, DiffusionSampling, ModelConfig  # noqa: E402
 
 AR_RESERVE = 35.0
@@ -367,6 +367,16 @@ def run_row(
     row["compiled"] = bool(compiled_parts(model))  # transformers compiles only where it sees fit
     report.save()
     forget(model)
+
+
+def forget(model: nn.Module) -> None:
+    """Drops what calls left on the model: its static cache, its compiled functions."""
+    for name in [*(["_cache"] if hasattr(model, "_cache") else []), *compiled_parts(model)]:
+        delattr(model, name)
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def build(

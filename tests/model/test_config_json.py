@@ -61,6 +61,7 @@ def test_generation_config_wins_over_config(tmp_path: Path) -> None:
     [
         (None, "config.json is missing"),
         ("{", "is no JSON"),
+        ("9" * 5000, "is no JSON"),
         ("[]", "holds no JSON object"),
         ('{"text_config": {}}', "lacks the field 'layer_types'"),
     ],

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from model import preset
 from model.ops import Ops, make_ops
-from model.planned import L2_BYTES, PlannedOp, by_group, planned_ops
 from model.precision import Precision
 from model.work import forward_work
+from tests.model.planned import L2_BYTES, PlannedOp, by_group, planned_ops
 
 FULL = preset("diffusiongemma-26b-a4b")
 TORCH = make_ops("torch")

@@ -16,12 +16,12 @@ from model.float8 import ScaledMatrix
 from model.layers import Embedding
 from model.ops import make_ops
 from model.ops.reference import ScaledRows, quantise_rows
-from model.planned import by_group, planned_ops
 from model.precision import FP8, Precision, WideEmbedding, check_device, finish, quantise_weight
 from model.sampling import BlockDelivered
 from model.tiny.tasks import evaluation_set
 from model.vocabulary import Fp8Embedding, LongProduct, Vocabulary, scaled_channels, scaled_rows
 from model.work import OpGroup, forward_work
+from tests.model.planned import by_group, planned_ops
 
 FULL, SIBLING = preset("diffusiongemma-26b-a4b"), preset("gemma-4-26b-a4b")
 TORCH, REFERENCE = make_ops("torch"), make_ops("reference")

@@ -2,8 +2,7 @@
 
 A server has no word for a canvas. It is told by tokens where the server counted every chunk:
 canvas k is in hand with the chunk that brings token (k + 1) x C, or the last one. Where only the
-text could be counted, a chunk is taken for a canvas as long as it holds no more tokens than one;
-then `by_tokens` is False.
+text could be counted, a chunk is taken for a canvas as long as it holds no more tokens than one.
 """
 
 from collections.abc import Sequence
@@ -27,13 +26,12 @@ class CanvasLedger:
 
     Attributes:
         canvases: None where they cannot be told; `reason` then says why.
-        rest: slots of the last canvas without a token that the server showed; after an EOS where
-            one ended the answer, over the limit otherwise.
+        after_eos, over_limit: to one of them go the slots of the last canvas without a token that
+            the server showed: after the EOS where one ended the answer, over the limit otherwise.
     """
 
     canvases: list[Canvas] | None
     reason: str | None
-    by_tokens: bool
     slots: int | None = None
     after_eos: int | None = None
     over_limit: int | None = None
@@ -45,24 +43,22 @@ def in_canvases(count: TokenCount, canvas_length: int, *, ended: bool) -> Canvas
     Args:
         ended: by an EOS, not by the limit.
     """
-    by_tokens = count.by_chunk in (Source.RUNNING_USAGE, Source.TOKEN_IDS)
     if count.by_chunk is None or count.delivered is None:
-        return CanvasLedger(None, "tokens_by_chunk_unknown", by_tokens)
+        return CanvasLedger(None, "tokens_by_chunk_unknown")
     counted = [(delivery.at_s, delivery.tokens or 0) for delivery in count.deliveries]
-    if by_tokens:
+    if count.by_chunk in (Source.RUNNING_USAGE, Source.TOKEN_IDS):
         canvases = _by_tokens(count.deliveries, canvas_length)
     elif any(tokens > canvas_length for _, tokens in counted):
-        return CanvasLedger(None, "a_chunk_holds_more_than_a_canvas", by_tokens)
+        return CanvasLedger(None, "a_chunk_holds_more_than_a_canvas")
     else:
         canvases = Columns(Canvas(at_s, tokens) for at_s, tokens in counted if tokens)
     slots = len(canvases) * canvas_length
     rest = slots - count.delivered - count.over_limit
     if rest < 0:
-        return CanvasLedger(None, "more_tokens_than_slots", by_tokens)
+        return CanvasLedger(None, "more_tokens_than_slots")
     return CanvasLedger(
         canvases=canvases,
         reason=None,
-        by_tokens=by_tokens,
         slots=slots,
         after_eos=rest if ended else 0,
         over_limit=count.over_limit + (0 if ended else rest),

@@ -4,61 +4,21 @@ So the whole harness can be tested without a model, with faults where they are w
 torch. What it measures is a simulation's: its rows say device `simulated`.
 """
 
-from bench.backends.simulated.clocks import Clock, RealClock, VirtualClock
-from bench.backends.simulated.config import (
-    FAULTS,
-    FaultConfig,
-    SimulatedConfig,
-    TimingConfig,
-    simulated_session,
-)
-from bench.backends.simulated.faults import (
-    Crash,
-    EmptyAnswers,
-    Fault,
-    ForeignProcess,
-    Hang,
-    InertKnob,
-    NonFiniteEntropy,
-    SlowShare,
-    SlowSteps,
-    Throttle,
-    TruncatedAnswers,
-    UnbalancedLedger,
-)
-from bench.backends.simulated.pace import ChosenTiming, Mark, RecordedTiming, Timing
+from bench.backends.simulated.clocks import VirtualClock
+from bench.backends.simulated.config import SimulatedConfig, simulated_session
+from bench.backends.simulated.pace import ChosenTiming
 from bench.backends.simulated.recording import Recording
 from bench.backends.simulated.runs import read_recording
 from bench.backends.simulated.session import Knobs, SimulatedSession
 from bench.backends.simulated.synthetic import SyntheticConfig, make_recording
 
 __all__ = [
-    "FAULTS",
     "ChosenTiming",
-    "Clock",
-    "Crash",
-    "EmptyAnswers",
-    "Fault",
-    "FaultConfig",
-    "ForeignProcess",
-    "Hang",
-    "InertKnob",
     "Knobs",
-    "Mark",
-    "NonFiniteEntropy",
-    "RealClock",
-    "RecordedTiming",
     "Recording",
     "SimulatedConfig",
     "SimulatedSession",
-    "SlowShare",
-    "SlowSteps",
     "SyntheticConfig",
-    "Throttle",
-    "Timing",
-    "TimingConfig",
-    "TruncatedAnswers",
-    "UnbalancedLedger",
     "VirtualClock",
     "make_recording",
     "read_recording",

@@ -1,11 +1,9 @@
 """Upstream's implementation as a session: a call of `generate` a batch, watched from its hooks."""
 
-import gc
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,97 +13,36 @@ from bench.backends import (
     Capabilities,
     Delivery,
     Forward,
-    Identity,
     Mark,
     RowBlock,
     Steps,
     unmarked,
 )
-from bench.backends.capabilities import OF_POSITIONS
+from bench.backends.in_process import InProcessSession
 from bench.backends.transformers.config import TransformersConfig
 from bench.backends.transformers.generation import diffusion_settings, greedy_settings
 from bench.backends.transformers.hooks import Block, CanvasHooks, TokenHooks
 from bench.backends.transformers.ledger import Ledger
 from bench.backends.transformers.loading import Upstream
-from bench.chat_template import ChatTemplate, encode_prompt
-from bench.thought import Thought
-from bench.timing import CudaStopwatch, HostStopwatch, Stopwatch
-from model import DiffusionSampling, EosPolicy, GreedySampling
+from model import EosPolicy, GreedySampling
 from model.cost import weight_bytes
-from model.sampling import check_request
-
-_WATCHED_TOKENS = 64
-"""New tokens of a request whose routing is watched; at least two canvases."""
 
 
-@dataclass(frozen=True, slots=True)
-class TransformersSession:
-    """Upstream's model with everything a request needs but its prompt.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformersSession(InProcessSession[Upstream]):
+    """Upstream's implementation.
 
     Sessions may share a model; each sets its own implementations before it answers. What upstream
     compiled for one keeps that one's sampler, so a compiled session has its model for itself.
     """
 
-    upstream: Upstream
     knobs: TransformersConfig
-    sampling: DiffusionSampling | GreedySampling
-    max_new_tokens: int
-    eos_policy: EosPolicy
-    seed: int
-    template: ChatTemplate | None = None
-
-    @property
-    def identity(self) -> Identity:
-        loaded = self.upstream
-        folder = loaded.weights.folder if loaded.weights.kind == "checkpoint" else None
-        return Identity(
-            model=loaded.config.name,
-            decoding=loaded.config.decoding.value,
-            emulated=loaded.applied.emulated,
-            weights=loaded.weights.kind if folder is None else folder.name,
-            weights_sha256=loaded.weights.sha256,
-            vocab_size=loaded.config.vocab_size,
-            canvas_length=loaded.config.canvas_length,
-            device=str(loaded.model.device),
-            eos_token_ids=loaded.config.eos_token_ids,
-            thought=loaded.tokenizer and Thought.of(loaded.tokenizer.token_to_id),
-            template_sha256=None if self.template is None else self.template.sha256,
-        )
 
     @property
     def capabilities(self) -> Capabilities:
-        diffusion = self.upstream.config.canvas_length is not None
-        reason = "no public hook shows which positions a step accepted"
-        return Capabilities(
-            steps=Steps.PER_CANVAS,
-            device_time=self.upstream.model.device.type == "cuda",
-            seeds=True,
-            step_cap=True,
-            batch=True,
-            missing=dict.fromkeys(OF_POSITIONS, reason) if diffusion else {},
+        return self.capable(
+            Steps.PER_CANVAS, "no public hook shows which positions a step accepted"
         )
-
-    def check(self, prompts: Sequence[Sequence[int]]) -> None:
-        check_request(self.upstream.config, prompts, self.max_new_tokens)
-
-    def encode(self, text: str) -> list[int]:
-        tokenizer = self.upstream.tokenizer
-        assert tokenizer is not None
-        bos = self.upstream.config.bos_token_id
-        return encode_prompt(text, tokenizer, self.template, bos)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        tokenizer = self.upstream.tokenizer
-        return "" if tokenizer is None else str(tokenizer.decode(list(tokens)))
-
-    def vocabulary(self, token: int) -> str:
-        tokenizer = self.upstream.tokenizer
-        return str(token if tokenizer is None else tokenizer.id_to_token(token))
-
-    def stopwatch(self) -> Stopwatch:
-        if self.upstream.model.device.type == "cuda":
-            return CudaStopwatch(partial(torch.cuda.Event, enable_timing=True))
-        return HostStopwatch()
 
     def answer(
         self,
@@ -125,22 +62,20 @@ class TransformersSession:
         self, prompts: Sequence[Sequence[int]], row_keys: Sequence[int]
     ) -> Iterator[tuple[Forward, list[int]]]:
         """As the protocol has it; never compiled, as compiled routers cannot be watched."""
-        length = 2 * (self.upstream.config.canvas_length or 1)
-        room = min(self.max_new_tokens, max(_WATCHED_TOKENS, length))
         uncompiled = TransformersConfig(
             experts=self.knobs.experts, attention=self.knobs.attention, cache=self.knobs.cache
         )
         touched: list[list[int]] = [[]]
-        with _watched_routers(self.upstream.model, touched):
+        with _watched_routers(self.loaded.model, touched):
             hooks = self._generate(
-                uncompiled, prompts, row_keys, None, room, lambda: touched.append([])
+                uncompiled, prompts, row_keys, None, self.watched_tokens, lambda: touched.append([])
             )
         for note, distinct in zip(hooks.notes, touched, strict=False):
             if isinstance(note, Forward):
                 yield note, distinct
 
     def weight_bytes(self, distinct_experts: float) -> float:
-        loaded = self.upstream
+        loaded = self.loaded
         groups = weight_bytes(loaded.config, loaded.applied.precision, distinct_experts)
         return sum(groups.values())
 
@@ -154,9 +89,9 @@ class TransformersSession:
         mark: Mark,
     ) -> CanvasHooks | TokenHooks:
         """Calls upstream's `generate` once for a batch."""
-        model, config = self.upstream.model, self.upstream.config
+        model, config = self.loaded.model, self.loaded.config
         eos = config.eos_token_ids if self.eos_policy is EosPolicy.STOP else None
-        self.upstream.use(knobs.experts.name, knobs.attention.name)
+        self.loaded.use(knobs.experts.name, knobs.attention.name)
         # What a call leaves open is taken from the model: no EOS would mean the model's own.
         model.generation_config.eos_token_id = None if eos is None else list(eos)
         ids, mask = left_padded(prompts, config.pad_token_id, model.device)
@@ -173,7 +108,7 @@ class TransformersSession:
         settings = diffusion_settings(config, self.sampling, max_new_tokens, eos, knobs)
         if first_canvas is not None:
             given["decoder_input_ids"] = torch.tensor(first_canvas, device=model.device)
-        encoder = self.upstream.encoder
+        encoder = self.loaded.encoder
         assert encoder is not None
         if knobs.compiled and not hasattr(model, "_compiled_encoder"):
             # Compiles; only then can the passes that commit a canvas be told from the step after.
@@ -191,7 +126,7 @@ class TransformersSession:
 
     def _check_compiled(self) -> None:
         """Some versions compile with every static cache, others where they see fit."""
-        compiled = bool(compiled_parts(self.upstream.model))
+        compiled = bool(compiled_parts(self.loaded.model))
         if compiled != self.knobs.compiled:
             raise ValueError(
                 f"backend.compiled={str(self.knobs.compiled).lower()} has no effect with this "
@@ -201,7 +136,7 @@ class TransformersSession:
     def _events(
         self, hooks: CanvasHooks | TokenHooks, batch_size: int, max_new_tokens: int
     ) -> Iterator[Forward | Delivery]:
-        eos = self.upstream.config.eos_token_ids if self.eos_policy is EosPolicy.STOP else ()
+        eos = self.loaded.config.eos_token_ids if self.eos_policy is EosPolicy.STOP else ()
         ledger = Ledger(batch_size, max_new_tokens, eos)
         index, steps = 0, 0
         last = len(hooks.notes) - 1
@@ -246,16 +181,6 @@ def left_padded(
 def compiled_parts(model: nn.Module) -> list[str]:
     """The names under which upstream keeps what it compiled."""
     return [name for name in [*vars(model), *model._modules] if name.startswith("_compiled")]
-
-
-def forget(model: nn.Module) -> None:
-    """Drops what calls left on the model: its static cache, its compiled functions."""
-    for name in [*(["_cache"] if hasattr(model, "_cache") else []), *compiled_parts(model)]:
-        delattr(model, name)
-    torch.compiler.reset()
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 @contextmanager

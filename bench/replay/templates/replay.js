@@ -3,7 +3,7 @@
 
 const byId = id => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
-const NOISE = 0, REVOKED = 2, REVISED = 3, AFTER_EOS = 5;
+const NOISE = 0, ACCEPTED = 1, REVOKED = 2, REVISED = 3, SETTLED = 4, AFTER_EOS = 5;
 const special = new Set(data.special);
 const MS_A_STEP = 250, MS_TO_ADDRESS = 200;
 
@@ -225,27 +225,28 @@ function drawMap() {
   }
 }
 
-// Shapes as in the heat map, so that a state is never told by its colour alone.
+// The legend's glyphs as shapes, so that a state is never told by its colour alone.
 function mark(pen, state, left, top, right, bottom, muted) {
   const x = (left + right) / 2, y = (top + bottom) / 2;
-  const r = Math.max(1, Math.min(right - left, bottom - top) * 0.28);
+  const r = Math.max(1, Math.min(right - left, bottom - top) * 0.3);
+  pen.lineWidth = Math.max(0.5, r / 3);
+  pen.strokeStyle = pen.fillStyle = state === AFTER_EOS ? muted : data.inks[state];
+  pen.beginPath();
   if (state === REVOKED) {
-    pen.strokeStyle = "#000";
-    pen.beginPath();
     pen.moveTo(x - r, y - r); pen.lineTo(x + r, y + r);
     pen.moveTo(x - r, y + r); pen.lineTo(x + r, y - r);
     pen.stroke();
   } else if (state === REVISED) {
-    pen.fillStyle = "#000";
-    pen.beginPath();
     pen.moveTo(x, y - r); pen.lineTo(x + r, y + r); pen.lineTo(x - r, y + r);
-    pen.fill();
-  } else if (state === AFTER_EOS) {
-    pen.fillStyle = muted;
-    pen.fillRect(x - 0.5, y - 0.5, 1, 1);
-  } else if (data.labels[state].startsWith("accepted")) {
-    pen.fillStyle = "#0b4f7d";
+    pen.closePath();
+    pen.stroke();
+  } else if (state === ACCEPTED) {
+    pen.arc(x, y, r, 0, 2 * Math.PI);
+    pen.stroke();
+  } else if (state === SETTLED) {
     pen.fillRect(x - r / 2, y - r / 2, r, r);
+  } else if (state === AFTER_EOS) {
+    pen.fillRect(x - 0.5, y - 0.5, 1, 1);
   }
 }
 
@@ -279,6 +280,8 @@ const acceptedShare = s => canvas.content ? canvas.accepted[s - 1] / canvas.cont
 function drawCurve() {
   const points = canvas.accepted.map((_, i) => `${acrossCurve(i + 1)},${100 - acceptedShare(i + 1)}`);
   byId("accepted").setAttribute("points", points.join(" "));
+  byId("curve-first").textContent = canvas.steps > 1 ? "1" : "";
+  byId("curve-last").textContent = canvas.steps;
 }
 
 function showCurve() {

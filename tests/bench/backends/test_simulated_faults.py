@@ -11,29 +11,29 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.backends.simulated import (
-    FAULTS,
     ChosenTiming,
-    Crash,
-    EmptyAnswers,
-    Fault,
-    FaultConfig,
-    ForeignProcess,
-    Hang,
-    InertKnob,
     Knobs,
-    NonFiniteEntropy,
     SimulatedConfig,
     SimulatedSession,
-    SlowShare,
-    SlowSteps,
     SyntheticConfig,
-    Throttle,
-    TimingConfig,
-    TruncatedAnswers,
-    UnbalancedLedger,
     VirtualClock,
     make_recording,
     simulated_session,
+)
+from bench.backends.simulated.config import FAULTS, FaultConfig, TimingConfig
+from bench.backends.simulated.faults import (
+    Crash,
+    EmptyAnswers,
+    Fault,
+    ForeignProcess,
+    Hang,
+    InertKnob,
+    NonFiniteEntropy,
+    SlowShare,
+    SlowSteps,
+    Throttle,
+    TruncatedAnswers,
+    UnbalancedLedger,
 )
 from bench.telemetry import Sample, ThrottleReason
 from tests.bench.backends.driving import answers, measured, prompts_of

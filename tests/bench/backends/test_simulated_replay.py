@@ -12,7 +12,6 @@ from bench.backends import Forward
 from bench.backends.simulated import (
     ChosenTiming,
     Knobs,
-    NonFiniteEntropy,
     Recording,
     SimulatedConfig,
     SimulatedSession,
@@ -22,6 +21,7 @@ from bench.backends.simulated import (
     read_recording,
     simulated_session,
 )
+from bench.backends.simulated.faults import NonFiniteEntropy
 from bench.backends.simulated.recording import Pace, RecordedRepair
 from tests.bench.backends.driving import (
     POINT,

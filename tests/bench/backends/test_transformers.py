@@ -49,7 +49,7 @@ def session(
 ) -> TransformersSession:
     greedy = isinstance(sampling, engine.GreedySampling)
     return TransformersSession(
-        upstream=upstream("tiny-autoregressive" if greedy else "tiny-diffusion"),
+        loaded=upstream("tiny-autoregressive" if greedy else "tiny-diffusion"),
         knobs=knobs or TransformersConfig(),
         sampling=sampling,
         max_new_tokens=max_new_tokens,
@@ -184,7 +184,7 @@ def test_the_ledger_sums_where_one_row_ends_a_canvas_before_the_other() -> None:
 def test_marks_are_made_when_things_happen_and_not_afterwards() -> None:
     one = session(FORCED, eos_policy=engine.EosPolicy.IGNORE)
     order: list[str] = []
-    parts = one.upstream.model.model
+    parts = one.loaded.model.model
     begun = [
         parts.encoder.register_forward_pre_hook(lambda *_: order.append("encoder")),
         parts.decoder.register_forward_pre_hook(lambda *_: order.append("decoder")),
@@ -318,7 +318,7 @@ def test_points_share_a_model_unless_it_is_compiled() -> None:
     first, second = (deepcopy(point().config) for _ in range(2))
     second.workload.max_new_tokens = 32
     sessions = build_sessions(["a", "b"], [first, second], 0)
-    assert sessions[0].upstream is sessions[1].upstream  # type: ignore[attr-defined]
+    assert sessions[0].loaded is sessions[1].loaded  # type: ignore[attr-defined]
     for config in (first, second):
         config.backend = TransformersConfig(cache=Cache.static, compiled=True)
     with pytest.raises(ValueError, match="a process for each of its points"):
@@ -367,7 +367,7 @@ def test_compiled_tells_every_pass_apart_from_the_first_batch_on() -> None:
     knobs = TransformersConfig(cache=Cache.static, compiled=True)
     one = replace(
         session(FORCED, knobs, eos_policy=engine.EosPolicy.IGNORE),
-        upstream=alone,
+        loaded=alone,
     )
     canvas = ["denoise"] * 3 + ["delivery"]
     for _ in range(2):

@@ -91,7 +91,7 @@ def test_the_profilers_cost_is_measured_and_said(diffusion: Profile) -> None:
     assert row["plain_before_ms"] > 0
     plain_ms = (row["plain_before_ms"] + row["plain_after_ms"]) / 2
     overhead = row["profiled_ms"] / plain_ms - 1
-    told = row["drift"] <= abs(overhead)  # a loaded machine may drift by more
+    told = row["drift"] <= overhead  # a loaded machine may drift by more, or work quicker
     if told:
         assert row["overhead"] == pytest.approx(overhead)
     out = Console(width=100, file=io.StringIO(), record=True)

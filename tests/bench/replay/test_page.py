@@ -130,6 +130,42 @@ def test_cells_show_tokens_states_and_changes(page: Page, tmp_path: Path) -> Non
     assert now == "".join(canvas.text_TL[3, :9])
 
 
+_MARKS = """(() => {
+  const pen = CanvasRenderingContext2D.prototype, own = {}, drawn = {};
+  for (const name of ["arc", "closePath"]) {
+    [own[name], drawn[name]] = [pen[name], 0];
+    pen[name] = function (...given) { drawn[name]++; return own[name].apply(this, given); };
+  }
+  drawMap();
+  Object.assign(pen, own);
+  return drawn;
+})()"""
+
+
+def test_the_heat_map_draws_the_shapes_of_its_legend(page: Page, tmp_path: Path) -> None:
+    positions = made_run(tmp_path).positions
+    counts = [counts_from_table(positions, 0, 0, step) for step in range(1, 7)]
+    circles, triangles = (sum(each[name] for each in counts) for name in ("accepted", "revised"))
+    assert circles > 0
+    assert triangles > 0
+    assert page.evaluate(_MARKS) == {"arc": circles, "closePath": triangles}
+
+
+def test_the_acceptance_plot_has_scales(page: Page) -> None:
+    texts = "[...document.querySelectorAll('.axes span')].map(e => e.textContent)"
+    assert page.evaluate(texts) == [
+        *("% accepted", "100", "75", "50", "25", "0"),
+        *("1", "denoise step", "6"),
+    ]
+    for tick, share in ((1, 1.0), (3, 0.5), (5, 0.0)):
+        middle = f"""(() => {{
+          const ticks = document.querySelectorAll('.axes .ticks.y span');
+          const at = ticks[{tick - 1}].getBoundingClientRect();
+          const plot = document.querySelector('#curve').getBoundingClientRect();
+          return (plot.bottom - (at.top + at.bottom) / 2) / plot.height; }})()"""
+        assert page.evaluate(middle) == pytest.approx(share, abs=0.02)
+
+
 def test_both_siblings_on_one_clock(page: Page) -> None:
     """The third step ends 14 ms in; the first autoregressive token came after 2, then every 5."""
     page.evaluate("show(3)")

@@ -1,5 +1,6 @@
 """The machine's state, what could be detected, and limits in words, on made-up points."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import pytest
 
 from bench.preregistration import EXCLUSIONS, preregister
 from bench.report.conditions import conditions_table, has_gpu_telemetry
-from bench.report.detectable import detectable_change, relative_change
+from bench.report.detectable import detectable_change
 from bench.report.notices import notices, reason_in_words
 from bench.report.page import provenance
 from bench.report.tables import sizes_table
 from bench.report.view import View
+from bench.stats import detectable_at_spread
+from bench.telemetry import ThrottleReason, verdict
 from tests.bench.report.synthetic import SyntheticRun
+from tests.bench.telemetry.made import gpu_samples
 
 GPU = {
     "condition": "capped",
@@ -62,7 +66,7 @@ def test_every_reading_with_its_unit() -> None:
     assert told["SM clock"] == "1,980"
     assert told["power"] == "532 / 700"
     assert told["temperature"] == "40 / 43"
-    assert (told["energy"], told["host share"], told["warm-up"]) == ("1.08", "0.270", "6")
+    assert (told["energy"], told["host share"], told["warm-up"]) == ("1.08", "0.27", "6")
     assert (told["host memory"], told["device memory"]) == ("3.00", "25.0")
     assert "steady" in [cell.note for cell in conditions_table(view(GPU)).rows[0]]
 
@@ -111,7 +115,7 @@ def test_the_detectable_change_is_found_with_the_stated_power() -> None:
     from scipy import stats
 
     rng, spread, n = np.random.default_rng(3), 0.02, 8
-    shift = np.log1p(relative_change(spread, n))
+    shift = np.log1p(detectable_at_spread(spread, n, n))
     arms = rng.normal(0, spread, (2, 20_000, n))
     found = stats.ttest_ind(arms[0] + shift, arms[1], axis=1)
     hits = float(((found.pvalue < 0.05) & (found.statistic > 0)).mean())
@@ -123,7 +127,7 @@ def test_the_spread_is_that_of_the_process_means() -> None:
     made = view({}, requests=requests(rates))
     found = detectable_change(made, made.points[0])
     spread = float(np.log(rates).std(ddof=1))
-    assert found.value == pytest.approx(relative_change(spread, 5))
+    assert found.value == pytest.approx(detectable_at_spread(spread, 5, 5))
     assert found.lo is not None
     assert found.hi is not None
     assert found.lo < found.value < found.hi
@@ -197,3 +201,36 @@ def test_a_changed_plan_is_said_and_an_older_run_is_not_preregistered() -> None:
     assert "changed after the start" in dict(provenance(changed))["preregistration sha256"]
     assert "Preregistration changed" in [n.title for n in notices(changed) if n.serious]
     assert dict(provenance(view({})))["preregistration"] == "not preregistered"
+
+
+def power_limit(made: View) -> str | None:
+    """The lead of the serious notice of a power limit."""
+    return next((n.lead for n in notices(made) if n.title == "Power limit" and n.serious), None)
+
+
+def capped(until_s: float) -> str:
+    """What a window says whose clocks the power limit held down at its begin."""
+    cap = int(ThrottleReason.SW_POWER_CAP)
+    samples = gpu_samples(throttle_reasons=lambda at_s: cap if at_s < until_s else 0)
+    return verdict(samples, gpu=True).reason
+
+
+def test_clocks_held_down_in_most_samples_are_a_serious_notice() -> None:
+    said = power_limit(view(GPU | {"condition_reason": capped(9)}))
+    assert said is not None
+    assert "(diffusion fp8: sw_power_cap in 90 of 101 samples, 532 of 700 W)" in said
+    assert power_limit(view(GPU | {"condition_reason": capped(4)})) is None
+    assert power_limit(view(GPU | {"condition_reason": capped(9), "validity": "invalid"})) is None
+
+
+def test_the_samples_of_every_window_count_and_only_limited_points_are_named() -> None:
+    other = {"point_id": "autoregressive-fp8", "decoding": "autoregressive"}
+    rows = [("diffusion-fp8", capped(9)), ("diffusion-fp8", capped(4))]
+    rows += [("autoregressive-fp8", "no limit active in 101 samples")] * 2
+    windows = pd.DataFrame(rows, columns=["point_id", "condition_reason"])
+    points = view(GPU | {"condition_reason": capped(4)}, GPU | other | {"condition": "clean"})
+    made = replace(points, tables={**points.tables, "windows": windows.assign(num_samples=101)})
+    said = power_limit(made)
+    assert said is not None
+    assert "diffusion fp8: sw_power_cap in 130 of 202 samples" in said
+    assert "autoregressive" not in said

@@ -181,6 +181,10 @@ def test_it_reads_on_a_telephone_and_on_paper(
     with browser.page((rendered[0].path / "report.html").as_uri()) as page:
         assert_reads_narrow(page)
         assert_prints(page)
+        page.prefer(printed=True)
+        sections = "[...document.querySelectorAll('section.plot')]"
+        heights_px = page.evaluate(f"{sections}.map(e => e.getBoundingClientRect().height)")
+        assert max(heights_px) <= (297 - 32) / 2 / 25.4 * 96, "two sections a page"
 
 
 def test_a_report_is_the_same_when_made_again(rendered: tuple[SyntheticRun, str]) -> None:

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.digits import digits, tidy
 from bench.report.states import classify, most_telling, traced_canvases
-from bench.report.style import State, digits, percent_text, plural, span, tidy
+from bench.report.style import State, percent_text, plural, span
 
 
 def test_states_by_hand() -> None:

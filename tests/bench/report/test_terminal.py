@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from bench.report import print_summary
-from bench.report.findings import headline
+from bench.report.findings import headline, steps_sentence
 from bench.report.notices import notices
 from bench.report.plot_speed import plot_speed
 from bench.report.tables import points_table
@@ -41,6 +41,16 @@ LIMITS = {
         {"condition": "shared", "condition_reason": "others used 51.2 % of the processor"},
         "Shared machine. Others worked on it while points were timed (diffusion bf16: others used "
         "51.2 % of the processor",
+    ),
+    "power limit": (
+        {
+            "condition": "capped",
+            "condition_reason": "sw_power_cap in 14 of 14 samples",
+            "power_mean_w": 695.2,
+            "power_limit_w": 700.0,
+        },
+        "Power limit. The device lowered its clocks to stay within its power in most samples "
+        "(diffusion bf16: sw_power_cap in 14 of 14 samples, 695 of 700 W",
     ),
     "invalid": (
         {"validity": "invalid", "validity_reason": "ledger_does_not_sum"},
@@ -105,3 +115,34 @@ def test_a_narrow_interval_is_told_from_its_value_everywhere(made: SyntheticRun)
     drawn = {text.get_text() for axes in plot.figure.axes for text in axes.texts}
     assert {"1,431", "1,425 to 1,437"} <= drawn
     assert "diffusion delivered 1,431 tok/s" in plot.title
+
+
+def test_the_speed_plot_says_n_of_each_point_and_between_what_its_whiskers_are(
+    made: SyntheticRun,
+) -> None:
+    """Points of one process beside points of five, as in a campaign of a lent GPU."""
+    speed = {"delivered_tok_per_s_lo": 600.0, "delivered_tok_per_s_hi": 700.0}
+
+    def drawn(processes: list[int], **columns: Any) -> tuple[str, set[str]]:
+        run = with_columns(made, num_processes=processes, **speed | columns)
+        plot = plot_speed(View.of(run))
+        return plot.caption, {t.get_text() for axes in plot.figure.axes for t in axes.texts}
+
+    lows = [None, 600.0, None, 600.0]
+    mixed, labels = drawn([1, 5, 1, 5], delivered_tok_per_s_lo=lows)
+    assert "n a point: 1 to 5 processes, 1 repeat, " in mixed
+    assert "Whiskers: 95 % interval between processes." in mixed
+    assert "within the one process" not in mixed
+    assert {"n = 1 process", "600 to 700, n = 5"} <= labels
+    both, _ = drawn([1, 5, 1, 5])
+    assert "interval between processes, or within the one process." in both
+    alike, labels = drawn([5, 5, 5, 5])
+    assert "n a point: 5 processes, " in alike
+    assert "600 to 700" in labels
+    assert "Whiskers: 95 % interval within the one process." in drawn([1, 1, 1, 1])[0]
+
+
+def test_medians_of_whole_numbers_stay_whole(made: SyntheticRun) -> None:
+    run = with_columns(made, steps_per_canvas_median=2.0, steps_per_canvas_p90=10.8)
+    said = steps_sentence(View.of(run).diffusion[0])
+    assert "median 2 and p90 10.8 steps a canvas" in said

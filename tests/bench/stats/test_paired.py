@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from bench.stats import (
-    abba_log_ratios,
-    equivalence_p_value,
     log_ratios,
     mean_interval,
     sign_flip_p_value,
@@ -80,24 +78,6 @@ def test_rows_together_are_rows_alone() -> None:
     assert [sign_flip_p_value(row) for row in rows[::100]] == together[::100].tolist()
 
 
-def test_abba_cancels_a_steady_drift() -> None:
-    drift = np.exp(0.03 * np.arange(8))
-    arm = np.array([0, 1, 1, 0, 1, 0, 0, 1], dtype=bool)
-    ratios = abba_log_ratios(np.where(arm, 1.1, 1.0) * drift, arm)
-    assert ratios.shape == (4,)
-    assert ratios.mean() == pytest.approx(np.log(1.1))
-    assert ratios == pytest.approx(np.log(1.1) + np.array([0.03, -0.03, -0.03, 0.03]))
-
-
-def test_abba_refuses_another_order() -> None:
-    with pytest.raises(ValueError, match="block 1 ran in the order ABAB; must be ABBA or BAAB"):
-        abba_log_ratios(np.ones(8), [0, 1, 1, 0, 0, 1, 0, 1])
-    with pytest.raises(ValueError, match="6 measurements; ABBA blocks need a multiple of 4"):
-        abba_log_ratios(np.ones(6), [0, 1, 1, 0, 0, 1])
-    with pytest.raises(ValueError, match="values 4, is_candidate 3"):
-        abba_log_ratios(np.ones(4), [0, 1, 1])
-
-
 def test_log_ratios_by_hand_and_refused() -> None:
     assert log_ratios([2.0, 3.0], [1.0, 6.0]) == pytest.approx([np.log(2), -np.log(2)])
     with pytest.raises(ValueError, match="candidate 2, baseline 1"):
@@ -117,26 +97,3 @@ def test_mean_interval_is_students(values: list[float], level: float) -> None:
         return
     expected = scipy_stats.t.interval(1 - level, len(values) - 1, np.mean(values), error)
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
-
-
-@given(st.lists(st.floats(-1, 1, width=16), min_size=3, max_size=20), st.floats(0.05, 2))
-def test_tost_is_two_t_tests_and_agrees_with_the_interval(
-    values: list[float], margin: float
-) -> None:
-    p, interval = equivalence_p_value(values, margin), mean_interval(values, level=0.1)
-    assert p is not None
-    assert interval is not None
-    if np.std(values) > 1e-6:
-        over = scipy_stats.ttest_1samp(values, -margin, alternative="greater").pvalue
-        under = scipy_stats.ttest_1samp(values, margin, alternative="less").pvalue
-        assert p == pytest.approx(max(over, under), rel=1e-6, abs=1e-12)
-    if abs(p - 0.05) > 1e-9:
-        assert (p < 0.05) == (-margin < interval[0] and interval[1] < margin)
-
-
-def test_tost_without_spread_or_pairs() -> None:
-    assert equivalence_p_value([0.5], 1.0) is None
-    assert equivalence_p_value([0.5] * 4, 1.0) == 0.0
-    assert equivalence_p_value([0.5] * 4, 0.5) == 1.0
-    with pytest.raises(ValueError, match="margin -1 must lie between 0 and inf"):
-        equivalence_p_value([0.5] * 4, -1.0)

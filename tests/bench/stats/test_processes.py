@@ -6,9 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.stats import (
-    IntervalMethod,
-    level_counts,
-    process_estimate,
     process_interval,
     process_means,
     ratio_interval,
@@ -17,12 +14,17 @@ from bench.stats import (
 TRUE_TOK_PER_S = 100.0
 
 
-def test_process_interval_is_students_on_logs() -> None:
-    means = np.array([90.0, 100.0, 120.0])
+def _students(means: np.ndarray, t: float) -> tuple[float, float]:
     logs = np.log(means)
-    half = 4.302653 * logs.std(ddof=1) / np.sqrt(3)  # t, 2 degrees of freedom, 97.5 %
-    expected = np.exp([logs.mean() - half, logs.mean() + half])
-    assert process_interval(means) == pytest.approx(tuple(expected), rel=1e-6)
+    half = t * logs.std(ddof=1) / np.sqrt(len(logs))
+    return float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))
+
+
+# t with n - 1 degrees of freedom, 97.5 %
+@pytest.mark.parametrize(("n", "t"), [(2, 12.706205), (3, 4.302653), (19, 2.100922)])
+def test_below_twenty_processes_it_is_students_on_logs(n: int, t: float) -> None:
+    means = np.random.default_rng(n).lognormal(3, 0.1, size=n)
+    assert process_interval(means) == pytest.approx(_students(means, t), rel=1e-6)
     assert process_interval(means[:1]) is None
 
 
@@ -45,7 +47,7 @@ def _simulated_means(processes: int, trials: int, seed: int) -> np.ndarray:
 def _coverage(processes: int, trials: int, seed: int) -> float:
     covered = 0
     for means in _simulated_means(processes, trials, seed):
-        interval = process_estimate(means).interval
+        interval = process_interval(means)
         assert interval is not None
         covered += interval[0] <= TRUE_TOK_PER_S <= interval[1]
     return covered / trials
@@ -74,35 +76,19 @@ def test_intervals_that_ignore_processes_do_not_hold() -> None:
     assert covered < 50
 
 
-@pytest.mark.parametrize(
-    ("n", "method"),
-    [(1, "none"), (2, "student_t"), (19, "student_t"), (20, "bca_bootstrap")],
-)
-def test_the_method_follows_from_the_number_of_processes(n: int, method: str) -> None:
-    means = np.random.default_rng(n).lognormal(3, 0.1, size=n)
-    found = process_estimate(means)
-    assert (found.method, found.n) == (IntervalMethod(method), n)
-    assert found.value == pytest.approx(np.exp(np.log(means).mean()))
-    assert (found.interval is None) == (n == 1)
-    if method == "student_t":
-        assert found.interval == process_interval(means)
-
-
 def test_the_bootstrap_is_seeded_skew_aware_and_as_wide_as_students() -> None:
     even = np.exp(np.random.default_rng(0).normal(0, 0.1, size=40))
-    found, student = process_estimate(even), process_interval(even)
-    assert found.interval is not None
-    assert student is not None
-    assert found == process_estimate(even)
-    assert found != process_estimate(even, seed=1)
-    assert np.diff(np.log(found.interval)) == pytest.approx(np.diff(np.log(student)), rel=0.05)
-    skewed = np.exp(np.random.default_rng(0).exponential(size=40))
-    interval = process_estimate(skewed).interval
+    found, student = process_interval(even), _students(even, t=2.022691)
+    assert found is not None
+    assert found == process_interval(even)
+    assert found != process_interval(even, seed=1)
+    assert np.diff(np.log(found)) == pytest.approx(np.diff(np.log(student)), rel=0.05)
+    logs = np.random.default_rng(0).exponential(size=40)
+    interval = process_interval(np.exp(logs))
     assert interval is not None
-    below, above = np.diff(np.log([interval[0], process_estimate(skewed).value, interval[1]]))
+    below, above = np.diff([np.log(interval[0]), logs.mean(), np.log(interval[1])])
     assert above > 1.4 * below  # a percentile interval: 1.15
-    same = process_estimate(np.full(25, 3.0))
-    assert same.interval == (same.value, same.value)
+    assert process_interval(np.full(25, 3.0)) == pytest.approx((3.0, 3.0), rel=1e-12)
 
 
 @given(
@@ -131,15 +117,3 @@ def test_process_means_refuse_what_has_none() -> None:
         process_means([1, 2], [1, 0], ["a", "b"])
     with pytest.raises(ValueError, match="numerator nan must be finite"):
         process_means([np.nan], [1], [0])
-    with pytest.raises(ValueError, match="0 process means"):
-        process_estimate([])
-
-
-def test_levels_count_units_within_those_above() -> None:
-    counts = level_counts(
-        process=["p", "p", "p", "q", "q"], repeat=[0, 0, 1, 0, 0], prompt=[7, 8, 7, 7, 7]
-    )
-    assert counts == {"process": 2, "repeat": 3, "prompt": 4}
-    assert level_counts(process=[], repeat=[]) == {"process": 0, "repeat": 0}
-    with pytest.raises(ValueError, match="process 1, repeat 2"):
-        level_counts(process=[0], repeat=[0, 1])

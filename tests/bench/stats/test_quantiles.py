@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from bench.stats import quantile_estimate, quantile_interval
+from bench.stats import quantile_interval
 
 
 def test_quantile_interval_covers_the_true_quantile() -> None:
@@ -71,16 +71,6 @@ def test_quantile_interval_is_the_binomials(n: int, q: float) -> None:
     # No more than two ranks wider at either end than the narrowest that would do.
     assert r >= n * q - 1 or below.cdf(r + 1) > 0.025
     assert s <= n * q + 1 or below.sf(s - 3) > 0.025
-
-
-def test_a_percentile_is_shown_with_its_interval_or_not_at_all() -> None:
-    values = np.arange(368.0)
-    assert quantile_estimate(values[:367], 0.99) is None
-    found = quantile_estimate(values, 0.99)
-    assert found is not None
-    assert found.value == pytest.approx(0.99 * 367)
-    assert found.interval == quantile_interval(values, 0.99)
-    assert found.n == 368
 
 
 def test_quantiles_of_what_is_unknown_or_nonsense() -> None:

@@ -1,4 +1,4 @@
-"""Table rows of samples and windows, and the clock effect."""
+"""Table rows of samples and windows."""
 
 import pandas as pd
 import pandera.pandas as pa
@@ -9,8 +9,6 @@ from bench.telemetry import (
     COLUMNS,
     WINDOW_COLUMNS,
     Sample,
-    Timing,
-    clock_effect,
     sample_rows,
     window_row,
 )
@@ -112,23 +110,3 @@ def test_a_window_without_samples_is_unknown() -> None:
     fits([row], WINDOW_COLUMNS)
     assert (row["condition"], row["num_samples"]) == ("unknown", 0)
     assert row["sampler_cpu_pct"] is None
-
-
-@pytest.mark.parametrize(
-    ("time_s", "clock_mhz", "expected"),
-    [
-        (1.10, 1800, True),  # 10 % slower at 1800 instead of 1980 MHz: the same cycles
-        (1.10, 1980, False),  # slower at the same clock
-        (1.00, 1800, False),  # no difference in time, whatever the cycles do
-        (1.01, 1980, False),  # within the bound
-        (1.20, 1800, False),  # slower than the clock explains
-        (1.10, None, None),
-    ],
-)
-def test_a_clock_effect_is_a_difference_in_time_alone(
-    time_s: float, clock_mhz: float | None, expected: bool | None
-) -> None:
-    found = clock_effect(Timing(1.0, 1980), Timing(time_s, clock_mhz))
-    assert found.is_clock_effect is expected
-    assert found.time_pct == pytest.approx(100 * (time_s - 1))
-    assert (found.cycles_pct is None) is (clock_mhz is None)

@@ -89,7 +89,6 @@ def test_transformers_rounds_up_to_whole_canvases() -> None:
     assert count.over_limit == len(token_ends(answer.text)) - 4
     ledger = in_canvases(count, 32, ended=False)
     assert ledger.slots == 32 == 4 + (ledger.after_eos or 0) + (ledger.over_limit or 0)
-    assert not ledger.by_tokens
 
 
 def test_transformers_autoregressive_counts_tokens() -> None:

@@ -133,13 +133,13 @@ def test_canvases_by_tokens_whatever_the_chunks() -> None:
     ledger = in_canvases(count_tokens(told, None), 32, ended=True)
     assert ledger.canvases is not None
     assert [(c.at_s, c.tokens) for c in ledger.canvases] == [(2, 32), (3, 32), (3, 24)]
-    assert (ledger.slots, ledger.after_eos, ledger.by_tokens) == (96, 8, True)
+    assert (ledger.slots, ledger.after_eos) == (96, 8)
 
 
 def test_canvases_by_text_only_where_a_chunk_can_be_one() -> None:
     fits = in_canvases(count_tokens(answer("a" * 31, "b" * 32), letters), 32, ended=False)
     assert fits.canvases is not None
-    assert ([c.tokens for c in fits.canvases], fits.by_tokens) == ([31, 32], False)
+    assert [c.tokens for c in fits.canvases] == [31, 32]
     assert (fits.slots, fits.over_limit) == (64, 1)
     large = in_canvases(count_tokens(answer("a" * 40), letters), 32, ended=True)
     assert (large.canvases, large.reason) == (None, "a_chunk_holds_more_than_a_canvas")
