@@ -163,6 +163,7 @@ def test_a_run_is_preregistered_and_a_changed_plan_ends_its_resumption(
     changed["preregistration"]["n"]["diffusion-bf16"]["prompts"] = 2
     (folder / "run.json").write_text(json.dumps(changed))
     monkeypatch.setattr("sys.argv", ["canvasbench", "resume", str(folder)])
+    capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
