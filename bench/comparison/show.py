@@ -116,7 +116,7 @@ def metrics_table(point: ComparedPoint, interval: str = "95 %") -> Table:
         if judged.verdict.test is HypothesisTest.EQUALITY:
             found = f"{found}, [dim]n {judged.verdict.n} prompts[/dim]"
         else:
-            name += f"\n[dim]{escape(judged.metric.unit)}[/dim]"
+            name += f"\n[dim]{escape(words.unit(judged))}[/dim]"
             found += f"\n[dim]{escape(words.test(judged))}[/dim]"
         table.add_row(
             name,

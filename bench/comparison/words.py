@@ -17,6 +17,11 @@ def value(number: float | None, unit: str = "") -> str:
     return digits(number)
 
 
+def unit(judged: Judged) -> str:
+    """Of a metric, where `value` leaves it out: it does not of bytes."""
+    return "" if judged.metric.unit == "bytes" else judged.metric.unit
+
+
 def effect(judged: Judged) -> str:
     """+4.98 % (+4.11 to +5.86): shares of the baseline, or percentage points of a share."""
     verdict = judged.verdict

@@ -43,9 +43,10 @@ def _cells(decision: Decision) -> list[str]:
         unknown = [words.UNKNOWN] * 6
         return [decision.point_id, decision.metric, *unknown, decision.outcome.value]
     unit = "%" if judged.metric.relative else "pt"
+    named = words.unit(judged)
     return [
         decision.point_id,
-        f"{decision.metric} ({judged.metric.unit})",
+        f"{decision.metric} ({named})" if named else decision.metric,
         words.value(judged.baseline, judged.metric.unit),
         words.value(judged.candidate, judged.metric.unit),
         words.effect(judged),

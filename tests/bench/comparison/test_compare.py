@@ -152,6 +152,7 @@ def test_a_leak_of_memory_is_a_regression(tmp_path: Path) -> None:
     said = text(found)
     assert "REGRESSION: diffusion-bf16 peak_rss_bytes" in said
     assert f"peak_rss_bytes {max(drawn) / MIB:.0f} MiB" in said
+    assert " bytes " not in said  # beside values in MiB
     (judged,) = (j for j in found.points[0].judged if j.metric.name == "peak_rss_bytes")
     assert judged.verdict.effect == pytest.approx(1.0, abs=0.02)
     assert judged.baseline == max(drawn)
