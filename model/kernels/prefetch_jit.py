@@ -5,17 +5,18 @@ import triton.language as tl
 
 THREADS = 4  # of a program that ask, each for one piece; the chip takes them one by one
 
-_ASK = tl.constexpr("""
-{
+_THREADS = tl.constexpr(THREADS)
+_ASK = tl.constexpr(f"""
+{{
     .reg .pred asks;
     .reg .u32 thread;
     .reg .u64 from;
     mov.u32 thread, %tid.x;
-    setp.lt.u32 asks, thread, 4;
+    setp.lt.u32 asks, thread, {THREADS};
     mad.wide.u32 from, thread, $2, $1;
     @asks cp.async.bulk.prefetch.L2.global [from], $2;
     mov.u32 $0, 0;
-}
+}}
 """)
 
 
@@ -25,7 +26,7 @@ def ask_for(pointer, program, PIECE_BYTES: tl.constexpr):
 
     Those of a program begin `program` times as many bytes after the pointer (aligned to 16 bytes).
     """
-    first = pointer.to(tl.uint64, bitcast=True) + program.to(tl.uint64) * (4 * PIECE_BYTES)
+    first = pointer.to(tl.uint64, bitcast=True) + program.to(tl.uint64) * (_THREADS * PIECE_BYTES)
     piece = tl.full([], PIECE_BYTES, tl.uint32)
     tl.inline_asm_elementwise(
         _ASK, "=r,l,r", [first, piece], dtype=tl.uint32, is_pure=False, pack=1
