@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.procurement.cell import Cell, NumberClass
+from bench.procurement.cell import Cell, NumberClass, weakest
 from bench.procurement.costs import cost_needs, parameters
 from bench.procurement.distribution import evenly
 from bench.procurement.fleet import (
@@ -141,7 +141,8 @@ def request_times(
     replies = reply_lengths(load, point)
     missing = _missing_times(point, known, replies)
     central, drawn = _central(known), {name: one.draw(draws) for name, one in known.items()}
-    kind = NumberClass.ASSUMED  # as the reply lengths are
+    own = weakest((point.first_canvas_s.kind, point.canvas_gap_s.kind))
+    kind = own if load is None else NumberClass.ASSUMED  # as a load's reply lengths are
     definition = (
         f"a reply of {point.reply_tokens:,} tokens, no waiting"
         if load is None
@@ -338,7 +339,7 @@ def _missing_times(
 
 
 def _short(value: float) -> str:
-    """Three digits, none of them an exponent's: 4,020 and 0.9."""
+    """At most three digits: 4,020 and 0.9."""
     return f"{float(f'{value:.3g}'):,.12g}"
 
 

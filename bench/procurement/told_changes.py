@@ -72,7 +72,8 @@ def _distance(swing: Swing) -> float:
 def _turn(study: Study, swing: Swing) -> str:
     bar = swing.bar
     assert bar.switches_at is not None
-    then = f"{swing.becomes} becomes the choice" if swing.becomes else "no safe way serves the load"
+    nobody = "serves the load" if study.inputs.load else "keeps the limits"
+    then = f"{swing.becomes} becomes the choice" if swing.becomes else f"no safe way {nobody}"
     name = key_words(bar.key, study.inputs, _ways(study))
     way = way_of(bar.key, _ways(study))
     if way is not None and bar.value:
@@ -116,9 +117,8 @@ def missing(study: Study) -> tuple[str, ...]:
                 f"{name} over {short(limit_s or 0)} s: {plural(late, 'way')} of {len(known):,}; "
                 f"the quickest takes {short(min(known))} s."
             )
-    if quality.accuracy_floor is not None and any(
-        judged.way.point.accuracy.value is None for judged in study.judged
-    ):
+    asked = quality.accuracy_floor is not None and not quality.speed_only
+    if asked and any(judged.way.point.accuracy.value is None for judged in study.judged):
         found.append(
             "Accuracy that nobody measured: give runs of real weights with answers (--runs), or "
             "ask for speed alone (quality.speed_only: true)."

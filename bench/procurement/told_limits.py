@@ -92,14 +92,14 @@ def notices(study: Study) -> tuple[Notice, ...]:
         )
     idle = without_effect(study)
     if idle:
-        found.append(Notice("Stated, and without effect", " ".join(idle)))
+        found.append(Notice("Stated, and without effect on some or all ways", " ".join(idle)))
     if study.left_out:
         found.append(Notice("Left out", "; ".join(study.left_out)))
     return tuple(found)
 
 
 def without_effect(study: Study) -> list[str]:
-    """Inputs that were stated and play no part in what is chosen, a sentence each."""
+    """Inputs that were stated and that some ways, or all, do without, a sentence each."""
     inputs, found = study.inputs, []
     load = inputs.load
     if load is not None and load.requests_per_s is None:

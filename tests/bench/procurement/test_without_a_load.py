@@ -52,6 +52,7 @@ def test_a_way_is_allowed_where_its_own_request_keeps_the_limit(by: Projector) -
     for judged in found.judged:
         value = judged.times.end_to_end_p95_s.value
         assert value == pytest.approx(judged.way.point.end_to_end_s.value, rel=0.02)
+        assert judged.times.end_to_end_p95_s.kind is judged.way.point.end_to_end_s.kind
         assert judged.is_allowed == (value is not None and value <= limit_s)
     assert {judged.is_allowed for judged in found.judged} == {True, False}
     best, unlimited = found.best, free.best
