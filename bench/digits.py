@@ -55,14 +55,14 @@ def digits_apart(value: float, lo: float, hi: float, *, least: int = LEAST) -> i
     if value == 0 or not all(map(math.isfinite, (value, lo, hi))):
         return least
 
-    def texts(*numbers: float, digits: int) -> set[str]:
-        return {f"{each:.{digits}g}" for each in numbers}
+    def texts(*numbers: float, count: int) -> set[str]:
+        return {f"{each:.{count}g}" for each in numbers}
 
-    apart = len(texts(value, lo, hi, digits=_MOST))
-    has_width = len(texts(lo, hi, digits=_MOST)) > 1
+    apart = len(texts(value, lo, hi, count=_MOST))
+    has_width = len(texts(lo, hi, count=_MOST)) > 1
     magnitude = math.floor(math.log10(abs(value)))
-    for digits in range(least, _MOST):
-        fine = 10.0 ** (magnitude - digits + 1) <= (hi - lo) / 2 or not has_width
-        if fine and len(texts(value, lo, hi, digits=digits)) == apart:
-            return digits
+    for count in range(least, _MOST):
+        fine = 10.0 ** (magnitude - count + 1) <= (hi - lo) / 2 or not has_width
+        if fine and len(texts(value, lo, hi, count=count)) == apart:
+            return count
     return _MOST

@@ -159,6 +159,9 @@ def _attempts(run_folder: Path) -> dict[tuple[str, int], _Attempts]:
 
 def _drop_replaced(run_folder: Path, config_hash: str, process_id: int) -> None:
     """Removes the parts of a process's earlier attempt once the later one makes up for them."""
+    first = run_folder / SHARDS / f"{config_hash}-p{process_id:03}-earlier000"
+    if not first.exists():  # it is set aside first and removed last
+        return
     attempts = _attempts(run_folder).get((config_hash, process_id), _Attempts())
     if attempts.replaced:
         _remove(attempts.earlier)

@@ -1,4 +1,4 @@
-"""Recorded A/A blocks of a folder, by point and metric, as times that a rule can be tried on."""
+"""Recorded A/A blocks of a folder, by point and metric, as values that a rule can be tried on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class Recorded:
         return sorted(known, key=lambda own: (own[0], order.index(own[1])))
 
     def blocks(self, point: str, metric: str) -> Blocks:
-        """A metric's blocks as times: of a rate its inverse, so that more is always worse."""
+        """A metric's blocks, of a rate its inverse, so that more is always worse."""
         own = self.rows[(self.rows["point"] == point) & (self.rows["metric"] == metric)]
         table = own.pivot_table(
             index=["batch", "block"], columns="place", values="value", aggfunc="first"

@@ -48,7 +48,7 @@ def changed_lines(baseline: Run, candidate: Run) -> dict[str, list[str]]:
             continue
         if [a.request_id for a in own.answers] != [a.request_id for a in ours.answers]:
             continue
-        if changed := changed_prompts(own, ours):
+        if changed := tuple(changed_prompts(own, ours)):
             said = f"{len(changed)} of {len(ours.answers)} prompts are answered otherwise"
             found[ours.point_id] = [said, *named(changed)]
     return found

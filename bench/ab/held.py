@@ -11,13 +11,13 @@ from bench.stats import check_bound, nominal_levels
 
 
 def detectable(
-    recorded: Recorded, ready: Prepared, speeds: Sequence[Metric], bound: float
+    recorded: Recorded, ready: Prepared, by_process: Sequence[Metric], bound: float
 ) -> dict[str, float]:
     """Smallest change that all pairs of a comparison tell from none, by point and metric.
 
     Args:
         ready: an arm, which says the machine and the points' configurations.
-        speeds: those that were never recorded are left out.
+        by_process: those that were never recorded are left out.
 
     Raises:
         ValueError: the blocks are of another machine or configuration, there are too few, or the
@@ -35,7 +35,7 @@ def detectable(
                 f"the A/A blocks are not of {point.point_id} as it is configured now"
                 f" ({point.config_hash}): record new ones"
             )
-        for metric in speeds:
+        for metric in by_process:
             if (point.point_id, metric.name) in known:
                 own = pair_log_ratios(recorded.blocks(point.point_id, metric.name))
                 pairs[f"{point.point_id} {metric.name}"] = own

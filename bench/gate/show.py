@@ -43,11 +43,10 @@ def values(decision: Decision) -> str:
         return ""
     bound, of = 100 * judged.verdict.bound, judged.metric.unit
     arms = " -> ".join(words.value(each, of) for each in (judged.baseline, judged.candidate))
-    told = arms if of == "bytes" else f"{arms} {of}"
+    told = f"{arms} {words.unit(judged)}".rstrip()
     unit = "%" if judged.metric.relative else "pt"
     return (
-        f"{told}, "
-        f"{words.effect(judged)}, bound {bound:g} {unit}, "
+        f"{told}, {words.effect(judged)}, bound {bound:g} {unit}, "
         f"detectable {words.detectable(judged)}, {words.test(judged)}"
     )
 

@@ -188,7 +188,7 @@ def _checked(golden: GoldenPoint, own: GoldenPoint, bound: float | None) -> Chec
     if bound is None:
         bound = FP32_BOUND if golden.work["precision"] == "fp32" else BOUND
     elsewhere = differences(golden.machine, own.machine)
-    changed = changed_prompts(golden, own)
+    changed = tuple(changed_prompts(golden, own))
     return CheckedPoint(
         point_id=own.point_id,
         way=Way.PAIRED if elsewhere else Way.EXACT,
@@ -201,12 +201,8 @@ def _checked(golden: GoldenPoint, own: GoldenPoint, bound: float | None) -> Chec
     )
 
 
-def changed_prompts(golden: GoldenPoint, own: GoldenPoint) -> tuple[Changed, ...]:
+def changed_prompts(golden: GoldenPoint, own: GoldenPoint) -> Iterator[Changed]:
     """The prompts that were answered otherwise, of two points that were asked the same."""
-    return tuple(_changed(golden, own))
-
-
-def _changed(golden: GoldenPoint, own: GoldenPoint) -> Iterator[Changed]:
     for theirs, ours in zip(golden.answers, own.answers, strict=True):
         differing = tuple(
             Difference(name, _told(getattr(theirs, name)), _told(getattr(ours, name)))

@@ -14,6 +14,7 @@ import pandas as pd
 
 from bench.devices import DEVICES, recognised
 from bench.later import EXACT
+from bench.metrics import first_repeat
 from bench.metrics.speed import request_times, system_rate
 from bench.phases import FUSED
 from bench.procurement.cell import Cell, NumberClass
@@ -280,9 +281,7 @@ def _tokens_per_correct(
     """Delivered tokens of judged answers over the right ones; contents are those of one process."""
     if row["weights"] == "dummy":
         return None
-    first = requests[
-        (requests["repeat"] == 0) & (requests["process_id"] == requests["process_id"].min())
-    ].sort_values("request_id")
+    first = first_repeat(requests).sort_values("request_id")
     judged = first["correct"].notna().to_numpy()
     right = first["correct"].fillna(False).to_numpy(dtype=float)
     tokens = np.where(judged, first["delivered_tokens"].to_numpy(dtype=float), 0.0)

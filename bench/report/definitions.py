@@ -129,7 +129,7 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
         (
             "revised after accept",
             "Share of answer positions whose delivered token differs from the most likely token "
-            "when the position was first accepted.",
+            "when the position was first accepted. Its interval is made as that of repaired.",
         ),
         (
             "settled",
@@ -156,7 +156,8 @@ DEFINITIONS: dict[str, tuple[tuple[str, str], ...]] = {
             "Some tokens of a right canvas are replaced at random and it is denoised again. "
             "Repaired: share of those tokens that came back right; preserved: share of the others "
             "that stayed. Intervals are resampled by prompt; where all prompts agree on all or "
-            "none, as resamples then do, the interval is Wilson's over the prompts.",
+            "none, as resamples then do, the interval is Wilson's over the prompts, and where they "
+            "agree on another share there is none.",
         ),
         (
             "accuracy",

@@ -79,9 +79,12 @@ def _units(view: View, points: list[Point]) -> str:
     ]
     parts = [f"n a point: {', '.join(sizes)}."] if sizes else []
     ranged = [p for p in points if p.estimate(_METRIC).has_interval]
-    within = {p.one_process: "within the one process" for p in ranged if p.one_process}
-    between = {p.one_process: "between processes" for p in ranged if not p.one_process}
-    if kinds := [*between.values(), *within.values()]:
+    kinds = [
+        said
+        for said, one in (("between processes", False), ("within the one process", True))
+        if any(p.one_process is one for p in ranged)
+    ]
+    if kinds:
         parts.append(f"Whiskers: 95 % interval {', or '.join(kinds)}.")
     parts.append("Small dots: each repeat.")
     if all(p.number("accuracy") is None for p in points):

@@ -149,9 +149,7 @@ def test_what_differs_is_found_and_named(
     assert found.exit_code == code
 
 
-def test_where_rounding_moves_steps_the_bound_is_wider(
-    checked: Checked, golden: Golden, tmp_path: Path
-) -> None:
+def test_where_rounding_moves_steps_the_bound_is_wider(checked: Checked, tmp_path: Path) -> None:
     emulated = _with(checked.run, "points", precision="bf16")
     theirs = written(collected(emulated, []), tmp_path, a_step_fewer_in_25, ELSEWHERE)
     found = check(read_golden(theirs), emulated)
